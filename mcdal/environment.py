@@ -1,0 +1,59 @@
+"""What a result was computed with: recorded with every session, compared when a run is continued."""
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from mcdal.device import Numerics
+from mcdal.version import __version__
+
+# A difference in one of these can change the last bits of a float, and with them a pick.
+DECISIVE = ("torch", "device", "precision", "channels_last", "compile", "threads", "cpu")
+
+
+def environment(numerics: Numerics) -> dict[str, str]:
+    """Versions, commit, device and arithmetic of this process."""
+    gpu = torch.cuda.get_device_name(numerics.device) if numerics.device.type == "cuda" else None
+    return {
+        "mcdal": __version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("torch", "numpy", "torchvision", "timm")},
+        "device": gpu or str(numerics.device),
+        "precision": numerics.precision,
+        "channels_last": str(numerics.channels_last),
+        "compile": str(numerics.compile),
+        "threads": str(torch.get_num_threads()),
+        "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "host": platform.node(),
+        "system": platform.platform(),
+    }
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What has changed that may change last bits, in words."""
+    return [f"{key} {before[key]} -> {now[key]}" for key in DECISIVE if key in before and before[key] != now[key]]
+
+
+def commit() -> str:
+    """The commit of the checkout that this package runs from, with "+" where files differ from it; "none" outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "none"
+    return said.stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"

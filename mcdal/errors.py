@@ -1,0 +1,25 @@
+"""What went wrong, in words for the person who has to mend it. The command line prints these without a traceback."""
+
+
+class McdalError(ValueError):
+    """Input that cannot be used; the message names the file, sample or field and what to do."""
+
+
+class ConfigError(McdalError):
+    """A recipe, strategy, field or value that does not exist or does not fit."""
+
+
+class PoolError(McdalError):
+    """Images or labels that cannot be read as they are."""
+
+
+class StoreError(McdalError):
+    """The record of runs cannot be opened, read or written."""
+
+
+class TrainingError(McdalError):
+    """Training cannot go on, such as after a loss that is not a number."""
+
+
+class SelectionError(McdalError):
+    """A strategy gave scores or picks that cannot be used."""

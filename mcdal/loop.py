@@ -1,0 +1,288 @@
+"""One run: rounds of select, ask, train, record. Read `Run.play` first.
+
+A round is begun, answered and finished in the store, one transaction each; whatever a killed process had not recorded is
+computed again, to the same bits.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mcdal.artifacts import Artifacts
+from mcdal.augment import Augment
+from mcdal.config import Config, decisive, run_id, to_json
+from mcdal.device import Numerics
+from mcdal.environment import differences, environment
+from mcdal.errors import StoreError
+from mcdal.events import Listener, nobody
+from mcdal.measuring import evaluate, measure, select
+from mcdal.models.base import Model
+from mcdal.oracles.base import Oracle
+from mcdal.oracles.simulated import Simulated
+from mcdal.pool.base import Pool
+from mcdal.selection import at_random
+from mcdal.store import RunRecord, Store
+from mcdal.strategies.base import Strategy
+from mcdal.streams import own_randomness, stream
+from mcdal.training import Trained, train
+from mcdal.values import Metrics, Picks, Rows
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is wanted: a config, a seed, and the names by which people will find it again."""
+
+    config: Config
+    seed: int = 0
+    recipe: str = "custom"
+    scale: str = "full"
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    strategy: str = ""
+    """How the strategy was asked for; its class name by default."""
+
+    @property
+    def strategy_name(self) -> str:
+        return self.strategy or type(self.config.strategy).__name__
+
+    @property
+    def run_id(self) -> str:
+        return run_id(self.recipe, self.scale, self.strategy_name, self.seed, self.overrides)
+
+
+def run(
+    plan: Plan,
+    out: Path | str,
+    *,
+    device: str = "auto",
+    oracle: Callable[[Pool], Oracle] = Simulated.of,
+    listen: Listener = nobody,
+) -> str:
+    """Plays the run, or what is left of it after an interruption; gives its id in the store `out/mcdal.db`.
+
+    oracle: gives who answers for a pool; by default its true labels do. The same plan in the same `out` is the same run.
+    Raises StoreError where the run exists with another configuration or other data, or is being played by another process.
+    """
+    out = Path(out)
+    store = Store(out)
+    artifacts = Artifacts(out / "runs" / plan.run_id)
+    try:
+        with artifacts.only_process():
+            artifacts.sweep()
+            listen("run", run_id=plan.run_id, rounds=plan.config.protocol.rounds)
+            pool = plan.config.source.open(out / "cache", listen)
+            numerics = plan.config.training.numerics(device)
+            playing = Run(plan, pool, store, artifacts, numerics, oracle(pool), listen)
+            playing.begin()
+            with playing.session():
+                playing.play()
+    finally:
+        store.close()
+    return plan.run_id
+
+
+@dataclass
+class Run:
+    """A run under way. Its state is the store's; what it holds itself is only what need not be computed twice."""
+
+    plan: Plan
+    pool: Pool
+    store: Store
+    artifacts: Artifacts
+    numerics: Numerics
+    oracle: Oracle
+    listen: Listener = nobody
+
+    def __post_init__(self) -> None:
+        self.config = self.plan.config
+        self.id = self.plan.run_id
+        self.sizes = self.config.protocol.sizes(len(self.pool))
+        self.outcome = "done"
+        self._trained: tuple[int, Model, Trained] | None = None
+
+    def play(self) -> None:
+        """Every round that is not finished: pick what to label, ask for it, train on all labels so far, record."""
+        rounds = self.store.rounds(self.id)
+        for round in range(self.config.protocol.rounds):
+            if round < len(rounds) and rounds[round].finished_at is not None:
+                continue
+            self.listen("round", round=round, rounds=self.config.protocol.rounds)
+            if round >= len(rounds):
+                self.pick(round)
+            if not self.ask(round):
+                self.outcome = "waiting"
+                break
+            self.learn(round)
+
+    def pick(self, round: int) -> None:
+        """What to label in this round: at random first, then what the strategy picks with the last round's model."""
+        seconds: dict[str, float] = {}
+        labels = self.store.labels(self.id, through=round - 1)
+        seed = self._seed("select", round)
+        if round == 0:
+            # The start set depends on the seed alone: every strategy of a seed begins with the same images.
+            picks = at_random(self.pool.images.ids, self.sizes[0], seed)
+        else:
+            model, _ = self._model(round - 1)
+            with _timed(seconds, "measure"):
+                rows = self._measure(model, labels, round)
+            with _timed(seconds, "select"):
+                picks = select(self.strategy, rows, self.sizes[round], seed)
+            self.artifacts.write_rows(round, rows)
+        self.artifacts.write_gallery(round, self._pictures(picks))
+        self.store.begin_round(self.id, round, self._seed("train", round), picks, round > 0, seconds)
+
+    def ask(self, round: int) -> bool:
+        """Whether every sample of this round has its label, after asking the oracle for those that have none."""
+        wanted = self.store.asked(self.id, round)
+        known = self.store.labels(self.id)
+        missing = tuple(id for id in wanted if id not in known)
+        if missing:
+            self.oracle.ask(missing)
+            self.store.add_labels(self.id, list(self.oracle.answers()))
+            known = self.store.labels(self.id)
+        return all(id in known for id in wanted)
+
+    def learn(self, round: int) -> None:
+        """Trains on all labels so far, tests, keeps the model, and records the round as finished."""
+        seconds: dict[str, float] = {}
+        labels = self.store.labels(self.id, through=round)
+        self._report_missing_classes(round, labels)
+        model, trained = self._model(round)
+        with _timed(seconds, "test"):
+            reached = evaluate(
+                model, self.pool, numerics=self.numerics,
+                batch_size=self.config.training.measure_batch_size, listen=self.listen,
+            )  # fmt: skip
+        seconds["train"] = trained.seconds
+        self.artifacts.write_model(round, model)
+        metrics = {**trained.metrics, **reached, **self._score_metrics(round), **_class_counts(labels)}
+        self.store.finish_round(self.id, round, metrics, seconds)
+        self.artifacts.forget_training(before=round)
+        self.listen("result", round=round, labels=len(labels), **{k: v for k, v in metrics.items() if k.count("/") == 1})
+
+    @property
+    def strategy(self) -> Strategy:
+        return self.config.strategy
+
+    def begin(self) -> None:
+        """Records the run, or makes sure that the recorded one is this one."""
+        config = to_json(self.config)
+        record = RunRecord(
+            self.id, self.plan.recipe, self.plan.scale, self.plan.strategy_name, self.plan.seed, dict(self.plan.overrides),
+            config, self.pool.classes, len(self.pool), self.pool.fingerprint, [*self.config.notes, *self.pool.notes],
+        )  # fmt: skip
+        before = self.store.run(self.id)
+        if before is None:
+            self.store.add_run(record, self.pool.quarantine)
+        else:
+            _refuse_changes(before, record, self.store.path)
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Records that this process works on the run, with what, and how it ended."""
+        now = environment(self.numerics)
+        before = self.store.last_environment(self.id)
+        changed = differences(before, now) if before else []
+        if changed:
+            self.listen("notice", text=f"continued with another environment, last bits may differ: {', '.join(changed)}")
+        number = self.store.begin_session(self.id, now)
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.store.end_session(number, "stopped")
+            raise
+        except Exception as error:
+            self.store.end_session(number, f"{type(error).__name__}: {error}")
+            raise
+        self.store.end_session(number, self.outcome)
+
+    def _model(self, round: int) -> tuple[Model, Trained]:
+        """The model of a round with the strategy attached to it: trained now, or taken from where its training was kept."""
+        if self._trained is None or self._trained[0] != round:
+            seed = self._seed("train", round)
+            with own_randomness():
+                torch.manual_seed(stream(seed, "init"))
+                model = self.config.model.build(len(self.pool.classes), *self.pool.shape)
+            trained = train(
+                model, self.pool, self.store.labels(self.id, through=round), self.strategy, self.config.training,
+                numerics=self.numerics, seed=seed, listen=self.listen,
+                keeper=self.artifacts.checkpoint(round, self.config.checkpoint_seconds),
+            )  # fmt: skip
+            self._trained = round, model, trained
+        return self._trained[1:]
+
+    def _measure(self, model: Model, labels: Mapping[str, int], round: int) -> Rows:
+        training = self.config.training
+        augment: Augment | None = training.augment if training.published_sampling else None
+        return measure(
+            model, self.pool, labels, self.strategy, numerics=self.numerics, augment=augment,
+            batch_size=training.batch_size if augment else training.measure_batch_size,
+            seed=self._seed("measure", round), listen=self.listen,
+        )  # fmt: skip
+
+    def _seed(self, purpose: str, round: int) -> int:
+        """The same for every strategy of a seed, so that rounds with equal labels train equal models."""
+        return stream(self.plan.seed, purpose, round)
+
+    def _pictures(self, picks: Picks) -> dict[str, bytes]:
+        """PNG bytes of the first picks."""
+        shown = {}
+        for id in picks.ids[: self.config.gallery]:
+            sink = BytesIO()
+            pixels = self.pool.images.picture(self.pool.position(id))
+            Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(sink, "PNG")
+            shown[id] = sink.getvalue()
+        return shown
+
+    def _score_metrics(self, round: int) -> Metrics:
+        """Means of the scores that this round's picks were chosen by. MCDAL's labeled mean is the zero of Eq. 5."""
+        rows = self.artifacts.read_rows(round)
+        if rows is None or rows.score is None:
+            return {}
+        asked = set(self.store.asked(self.id, round))
+        picked = np.array([id in asked for id in rows.ids])
+        groups = {"labeled": rows.labeled, "unlabeled": ~rows.labeled, "picked": picked}
+        return {f"score/{name}_mean": float(rows.score[mask].mean(dtype=np.float64)) for name, mask in groups.items() if mask.any()}
+
+    def _report_missing_classes(self, round: int, labels: Mapping[str, int]) -> None:
+        missing = [name for i, name in enumerate(self.pool.classes) if i not in set(labels.values())]
+        if missing:
+            named = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+            text = f"round {round}: no label yet of {len(missing)} of {len(self.pool.classes)} classes: {named}"
+            self.listen("notice", text=text)
+
+
+def _class_counts(labels: Mapping[str, int]) -> Metrics:
+    """How many classes have a label, and the size of the smallest and largest of those."""
+    counts = np.unique(list(labels.values()), return_counts=True)[1]
+    return {"labels/classes": float(len(counts)), "labels/smallest": float(counts.min()), "labels/largest": float(counts.max())}
+
+
+def _refuse_changes(before: RunRecord, now: RunRecord, path: Path) -> None:
+    """The recorded run is continued as it was begun, or not at all."""
+    old, new = decisive(before.config), decisive(now.config)
+    changed = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+    if changed:
+        raise StoreError(
+            f"the run {now.run_id} in {path} was begun with another recipe ({'; '.join(changed[:8])}): "
+            "take the change back, or give another --out"
+        )
+    if before.data_fingerprint != now.data_fingerprint:
+        raise StoreError(
+            f"the run {now.run_id} in {path} was begun on other data ({before.pool_size} samples then, {now.pool_size} now, "
+            "or changed files): restore the data, or give another --out"
+        )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    begun = time.monotonic()
+    yield
+    seconds[phase] = time.monotonic() - begun

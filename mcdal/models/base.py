@@ -1,0 +1,63 @@
+"""A model is an encoder and a head: `model(x)` gives an `Output`, and its head can be copied afresh."""
+
+import copy
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mcdal.errors import ConfigError
+from mcdal.values import Output
+
+
+class Model(nn.Module, ABC):
+    """Encoder + head. MCDAL needs "two more of the same" head: `fresh_head()` gives them."""
+
+    head: nn.Module
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Output: ...
+
+    def fresh_head(self) -> nn.Module:
+        """A newly initialised head of the same shape, drawn from torch's global random state."""
+        head = copy.deepcopy(self.head)
+        for module in head.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
+            elif any(True for _ in module.parameters(recurse=False)):
+                raise ConfigError(
+                    f"the head's {type(module).__name__} has parameters but no reset_parameters(): "
+                    "a fresh copy of it cannot be drawn; give the module that method"
+                )
+        return head
+
+
+class Architecture(ABC):
+    """How to build a model: a dataclass, whose fields are what the recipe may change (`--set model.FIELD=`)."""
+
+    @abstractmethod
+    def build(self, classes: int, channels: int, size: tuple[int, int]) -> Model:
+        """A newly initialised model for images of (channels, *size), drawn from torch's global random state."""
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable scalars."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def apply_head(head: nn.Module, features: Float[Tensor, "b d *space"]) -> Float[Tensor, "b c *space"]:
+    """The head in float32 whatever the autocast around it: bfloat16 logits tie too often to be ranked."""
+    with torch.autocast(features.device.type, enabled=False):
+        weight = next(head.parameters())
+        logits: Tensor = head(features.to(weight.dtype))
+    return logits
+
+
+def global_average(x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d"]:
+    """Mean over space, in float32 or wider under autocast.
+
+    A plain mean, not adaptive pooling, whose backward pass is not deterministic on CUDA.
+    """
+    return x.mean((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))

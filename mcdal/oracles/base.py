@@ -1,0 +1,18 @@
+"""Who answers: at once, in minutes, or in days."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+from mcdal.values import Ids, Label
+
+
+class Oracle(ABC):
+    """Asked now, answers whenever. Asking twice for the same sample must be harmless: a killed run asks again."""
+
+    @abstractmethod
+    def ask(self, ids: Ids) -> None:
+        """These samples are wanted, the first most."""
+
+    @abstractmethod
+    def answers(self) -> Iterable[Label]:
+        """The answers there are so far to what was asked."""

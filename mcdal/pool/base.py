@@ -1,0 +1,183 @@
+"""A pool: every image by a stable string id, and views of it that know (or do not know) a label."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int, Shaped, UInt8
+from torch import Tensor
+
+from mcdal.errors import PoolError
+from mcdal.events import Listener, nobody
+from mcdal.tasks.base import Task
+from mcdal.tasks.classification import Classification
+from mcdal.values import Ids
+
+Positions = Int[np.ndarray, " b"]
+
+
+class Images(ABC):
+    """Images by stable id, all of one shape. `positions` is this object's own order; it never leaves the pool."""
+
+    ids: Ids
+
+    @abstractmethod
+    def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
+        """One tensor for each array of positions, in their order, on `device`.
+
+        uint8 0 to 255 for raw pixels; a float tensor is taken as already normalised. Memory is channels-last where the
+        source allows it.
+        """
+
+    def picture(self, position: int) -> UInt8[np.ndarray, "h w c"]:
+        """One image to show to a person. Normalised floats are stretched from their smallest to their largest value."""
+        image = next(iter(self.batches([np.array([position], dtype=np.int64)], torch.device("cpu"))))[0]
+        pixels = image.permute(1, 2, 0).numpy()
+        if pixels.dtype == np.uint8:
+            return np.ascontiguousarray(pixels)
+        low, high = float(pixels.min()), float(pixels.max())
+        return np.rint((pixels - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class ArrayImages(Images):
+    """Images in one array, in memory or memory-mapped.
+
+    pixels: (n, h, w, c), uint8 or normalised float32. Kept on the accelerator where it fits into `resident_bytes`, so
+    that no batch travels.
+    """
+
+    def __init__(self, ids: Ids, pixels: Shaped[np.ndarray, "n h w c"], resident_bytes: int = 4 << 30):
+        if len(ids) != len(pixels):
+            raise PoolError(f"{len(ids)} ids for {len(pixels)} images: give one id an image")
+        self.ids = ids
+        self.pixels = pixels
+        self._resident_bytes = resident_bytes
+        self._resident: Tensor | None = None
+
+    def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
+        if device.type == "cuda" and self.pixels.nbytes <= self._resident_bytes:
+            if self._resident is None or self._resident.device != device:
+                self._resident = torch.from_numpy(np.ascontiguousarray(self.pixels)).to(device)
+            for chosen in positions:
+                yield self._resident[torch.from_numpy(chosen).to(device)].permute(0, 3, 1, 2)
+        else:
+            for chosen in positions:
+                yield torch.from_numpy(self.pixels[chosen]).to(device).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class LabeledView:
+    """Images with their labels of today. `y[i]` is the class index of `positions[i]`."""
+
+    images: Images
+    positions: Positions
+    y: Int[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@dataclass(frozen=True)
+class UnlabeledView:
+    """Images without a label: there is no `y` to peek at."""
+
+    images: Images
+    positions: Positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """An image that was set aside, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All images that may be labeled, the test images, and what is needed to read them.
+
+    targets: true class indices for the simulated oracle, None if nobody knows them. mean, std: per channel, of pixels
+    scaled to 0..1. fingerprint: changes when the data do, so that a run never continues on other images.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    images: Images
+    targets: Int[np.ndarray, " n"] | None
+    test: LabeledView
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    quarantine: tuple[Quarantined, ...] = ()
+    notes: tuple[str, ...] = ()
+    _position: dict[str, int] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._position.update((id, i) for i, id in enumerate(self.images.ids))
+        if len(self._position) != len(self.images.ids):
+            seen: set[str] = set()
+            twice = next(id for id in self.images.ids if id in seen or seen.add(id))  # type: ignore[func-returns-value]
+            raise PoolError(f"pool {self.name!r}: the id {twice!r} stands for two images; ids must be unique")
+        if len(self.classes) < 2:
+            raise PoolError(f"pool {self.name!r}: {len(self.classes)} class found; two are the least to classify")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def task(self) -> Task:
+        """What a label of this pool is."""
+        return Classification(self.classes)
+
+    @property
+    def shape(self) -> tuple[int, tuple[int, int]]:
+        """Channels, and height and width in pixels, of every image."""
+        height, width, channels = self.images.picture(0).shape
+        return channels, (height, width)
+
+    def labeled(self, labels: Mapping[str, int]) -> LabeledView:
+        """The samples in `labels` with the classes given there, in pool order."""
+        positions = np.array(sorted(self.position(id) for id in labels), dtype=np.int64)
+        y = np.array([labels[self.images.ids[i]] for i in positions], dtype=np.int64)
+        return LabeledView(self.images, positions, y)
+
+    def unlabeled(self, labels: Mapping[str, int]) -> UnlabeledView:
+        """Everything that is not in `labels`, in pool order."""
+        mask = np.ones(len(self), dtype=bool)
+        mask[[self.position(id) for id in labels]] = False
+        return UnlabeledView(self.images, np.flatnonzero(mask))
+
+    def whole(self) -> UnlabeledView:
+        """Every sample, labeled or not, without labels: what is measured."""
+        return UnlabeledView(self.images, np.arange(len(self)))
+
+    def position(self, id: str) -> int:
+        """Where `id` stands in `images`; an error names an id that the pool does not have."""
+        try:
+            return self._position[id]
+        except KeyError:
+            raise PoolError(f"pool {self.name!r} has no sample {id!r}: the data may have changed since") from None
+
+    def truth(self) -> Mapping[str, int]:
+        """True class index by id, for an oracle that plays the annotator."""
+        if self.targets is None:
+            raise PoolError(f"pool {self.name!r} has no true labels: a person or a tool has to give them")
+        return dict(zip(self.images.ids, self.targets.tolist(), strict=True))
+
+
+class Source(ABC):
+    """Where a pool comes from: a dataclass whose fields are what a recipe may change (`--set source.FIELD=`)."""
+
+    @abstractmethod
+    def open(self, cache: Path, listen: Listener = nobody) -> Pool:
+        """Read and check everything now, so that no image surprises round 4. `cache`: a folder for decoded images."""

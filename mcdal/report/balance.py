@@ -1,0 +1,110 @@
+"""Which classes the picks belong to, round by round, and how well each class is recognised at the end."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator
+
+from mcdal.report.ink import BLUE, FAINT, GREY, INK, MUTED, STYLE, Cell, Drawing, Table, drawn, panel, sheet, words
+from mcdal.report.queries import Run
+from mcdal.report.words import count, one_line, shortened
+
+WIDTH, TOP, BOTTOM, NAMES, TOTALS = 400.0, 52.0, 12.0, 92.0, 84.0
+
+
+def class_counts(run: Run) -> Int[np.ndarray, "rounds classes"]:
+    """Labels by round and class, of those given so far."""
+    classes = len(run.record.classes)
+    counts = np.zeros((len(run.rounds), classes), dtype=np.int64)
+    for i, round in enumerate(run.rounds):
+        for value, n in Counter(run.labels[id] for id in round.picks if id in run.labels).items():
+            if 0 <= value < classes:  # a label outside the classes is somebody's mistake, not a reason to draw nothing
+                counts[i, value] = n
+    return counts
+
+
+def class_accuracy(run: Run) -> list[float | None]:
+    """Test accuracy by class after the last finished round; None where it was not recorded."""
+    last = run.finished[-1].metrics if run.finished else {}
+    return [last.get(f"test/accuracy/{name}") for name in run.record.classes]
+
+
+def balance_figure(run: Run, name: str) -> Drawing | None:
+    """A row for each class and a column for each round; None before the first label."""
+    counts = class_counts(run)
+    if not counts.any():
+        return None
+    numbers = [r.number for r in run.rounds]
+    rows: list[Sequence[Cell]] = [
+        (number, c, class_name, int(counts[i, c]))
+        for i, number in enumerate(numbers)
+        for c, class_name in enumerate(run.record.classes)
+    ]
+    table = Table(("round", "class", "class_name", "labels"), rows)
+    with rc_context(STYLE):
+        figure = _figure(numbers, counts, [one_line(c) for c in run.record.classes], class_accuracy(run))
+        return drawn(name, f"Labels by class and round, {run.record.run_id}", figure, table)
+
+
+def _figure(
+    rounds: Sequence[int], counts: Int[np.ndarray, "r c"], classes: Sequence[str], accuracy: Sequence[float | None]
+) -> Figure:
+    row = 16.0 if len(classes) <= 24 else 8.6
+    height = row * len(classes)
+    figure = sheet(WIDTH, TOP + height + BOTTOM)
+    words(figure, 0, 12, "Classes of the images asked for", size=10.5, weight="bold")
+    words(figure, 0, 27, "labels by round; at the right all labels" + (" and test accuracy" if any(accuracy) else ""), color=MUTED)
+    room = WIDTH - NAMES - TOTALS
+    cells = panel(figure, NAMES, TOP, min(room, 34.0 * len(rounds)), height)
+    _cells(cells, rounds, counts)
+    cells.yaxis.set_major_locator(FixedLocator(list(range(len(classes)))))
+    size = 8.5 if row > 10 else 6.4
+    cells.set_yticklabels([shortened(c, int(NAMES / size * 1.75)) for c in classes], size=size, color=INK)
+    left = NAMES + min(room, 34.0 * len(rounds)) + 12
+    totals = panel(figure, left, TOP, WIDTH - left - (40 if any(accuracy) else 26), height)
+    _totals(totals, counts.sum(0), accuracy, size)
+    return figure
+
+
+def _cells(axes: Axes, rounds: Sequence[int], counts: Int[np.ndarray, "r c"]) -> None:
+    """One hue over a transparent ground, so that an empty cell is paper on any page."""
+    most = counts.max()
+    shade = np.empty((*counts.T.shape, 4))
+    shade[..., :3] = to_rgb(BLUE)
+    shade[..., 3] = np.where(counts.T > 0, 0.08 + 0.82 * counts.T / most, 0)
+    axes.imshow(shade, aspect="auto", interpolation="none")
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    every = max(1, -(-len(rounds) // 12))
+    axes.set_xticks(range(0, len(rounds), every), [str(r) for r in rounds[::every]])
+    if counts.shape[1] <= 24 and len(rounds) <= 12 and most < 10000:
+        for (r, c), n in np.ndenumerate(counts):
+            strong = n / most > 0.55
+            size = 7.5 if most < 1000 else 6
+            axes.text(r, c, str(n) if n else "·", ha="center", va="center", size=size, color="#ffffff" if strong else MUTED)
+
+
+def _totals(axes: Axes, totals: Int[np.ndarray, " c"], accuracy: Sequence[float | None], size: float) -> None:
+    at = np.arange(len(totals))
+    axes.barh(at, totals, height=0.62, color=BLUE, alpha=0.55, linewidth=0)
+    axes.set(ylim=(len(totals) - 0.5, -0.5), yticks=[], xlim=(0, totals.max() * 1.02))
+    axes.axvline(float(totals.mean()), color=GREY, linewidth=0.8, linestyle=(0, (2, 2)))
+    axes.spines[:].set_visible(False)
+    axes.spines["left"].set(visible=True, color=FAINT)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.xaxis.set_major_locator(FixedLocator([0, float(totals.max())]))
+    axes.set_xticklabels(["0", count(int(totals.max()))])
+    for c, share in enumerate(accuracy):
+        if share is not None:
+            spot = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "ha": "right"}
+            axes.annotate(
+                f"{100 * share:.0f} %", (1, c), (38, 0), size=size - 0.5, color=MUTED, **spot
+            )  # type: ignore[arg-type]

@@ -1,0 +1,192 @@
+"""Learning curves: a metric against the number of labels, and the difference to Random at equal seeds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+
+from mcdal.report.experiments import ACCURACY, Curve, Experiment, Group, Summary, summarize
+from mcdal.report.ink import GREY, MUTED, SERIES, STYLE, Cell, Drawing, Table, drawn, panel, sheet, words
+from mcdal.report.words import MINUS, count, percent, points, shortened
+
+WIDTH, HEIGHT = 400.0, 290.0
+LEFT, TOP, BOTTOM, LABELS = 34.0, 42.0, 40.0, 112.0
+
+Dashes: TypeAlias = tuple[float, ...]
+Say: TypeAlias = Callable[[float], str]
+DASHES: tuple[Dashes, ...] = ((), (5, 2), (1.5, 1.5), (6, 2, 1.5, 2))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a group is drawn, everywhere in the page. dashes: lengths on and off in points; empty for a full line."""
+
+    color: str
+    dashes: Dashes
+
+
+Looks: TypeAlias = Mapping[tuple[str, str], Look]
+
+
+def looks(experiments: Sequence[Experiment]) -> Looks:
+    """By (strategy, title): one colour a strategy, Random in grey; variants of a strategy differ by their dashes."""
+    titles: dict[str, dict[str, None]] = {}
+    for group in sorted((g for e in experiments for g in e.groups), key=lambda g: (g.strategy, len(g.title), g.title)):
+        titles.setdefault(group.strategy, {})[group.title] = None
+    colored = [s for s in titles if s.lower() != "random"]
+    found = {}
+    for strategy, variants in titles.items():
+        turn, place = divmod(colored.index(strategy), len(SERIES)) if strategy in colored else (0, -1)
+        for i, title in enumerate(variants):
+            color = SERIES[place] if place >= 0 else GREY
+            found[strategy, title] = Look(color, DASHES[(turn + i) % len(DASHES)])
+    return found
+
+
+
+@dataclass(frozen=True)
+class Line:
+    """One group in a figure: its seeds and their mean."""
+
+    title: str
+    look: Look
+    seeds: Sequence[Curve]
+    mean: Sequence[Summary]
+
+    @property
+    def end(self) -> tuple[float, float]:
+        """The last point of the mean, or of the longest seed where no point is common."""
+        if self.mean:
+            return self.mean[-1].labels, self.mean[-1].mean
+        longest = max(self.seeds, key=max)
+        return max(longest), longest[max(longest)]
+
+
+def learning_curve(experiment: Experiment, metric: str, title: str, name: str, looks: Looks) -> Drawing:
+    """One line for each group, with its seeds behind it."""
+    groups = [g for g in experiment.groups if g.curves(metric)]
+    lines = [Line(g.title, looks[g.strategy, g.title], [c for _, c in g.curves(metric)], g.summaries(metric)) for g in groups]
+    rows: list[Sequence[Cell]] = [
+        (run.record.run_id, g.strategy, g.title, run.record.seed, labels, value)
+        for g in groups
+        for run, c in g.curves(metric)
+        for labels, value in c.items()
+    ]
+    table = Table(("run_id", "strategy", "group", "seed", "labels", metric), rows)
+    with rc_context(STYLE):
+        figure, axes = _frame(title, experiment.title)
+        _draw(axes, lines, percent)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g}"))
+        return drawn(name, f"{title} against number of labels, {experiment.title}", figure, table)
+
+
+def difference_curve(experiment: Experiment, name: str, looks: Looks) -> Drawing | None:
+    """Test accuracy minus Random's at equal seeds, or None where nothing can be paired."""
+    paired = [(g, pairs) for g in experiment.groups if (pairs := experiment.differences(g))]
+    if not paired:
+        return None
+    lines = [
+        Line(g.title, looks[g.strategy, g.title], [c for *_, c in pairs], summarize([c for *_, c in pairs]))
+        for g, pairs in paired
+    ]
+    rows: list[Sequence[Cell]] = [
+        (run.record.run_id, other.record.run_id, g.strategy, g.title, run.record.seed, labels, value)
+        for g, pairs in paired
+        for run, other, c in pairs
+        for labels, value in c.items()
+    ]
+    table = Table(("run_id", "random_run_id", "strategy", "group", "seed", "labels", f"{ACCURACY} difference"), rows)
+    with rc_context(STYLE):
+        figure, axes = _frame("Test accuracy minus Random’s, percentage points", f"{experiment.title}, equal seeds")
+        axes.axhline(0, color=GREY, linewidth=1.2)
+        _draw(axes, lines, points)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:+g}".replace("-", MINUS) if v else "0"))
+        return drawn(name, f"Difference to Random against number of labels, {experiment.title}", figure, table)
+
+
+def _frame(title: str, subtitle: str) -> tuple[Figure, Axes]:
+    figure = sheet(WIDTH, HEIGHT)
+    words(figure, 0, 12, title, size=10.5, weight="bold")
+    words(figure, 0, 27, shortened(subtitle, 70), color=MUTED)
+    axes = panel(figure, LEFT, TOP, WIDTH - LEFT - LABELS, HEIGHT - TOP - BOTTOM)
+    axes.set_xlabel("labels", loc="right")
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="y")
+    return figure, axes
+
+
+def _draw(axes: Axes, lines: Sequence[Line], say: Say) -> None:
+    for line in reversed(lines):  # the first in the list lies on top
+        color, dashes = line.look.color, line.look.dashes
+        if len(line.seeds) > 1:
+            at = [s.labels for s in line.mean]
+            axes.fill_between(at, [s.low for s in line.mean], [s.high for s in line.mean], color=color, alpha=0.13, linewidth=0)
+            for seed in line.seeds:
+                axes.plot(list(seed), list(seed.values()), color=color, alpha=0.45, linewidth=0.7, marker="o", markersize=1.6)
+        style = {"dashes": dashes} if dashes else {}
+        axes.plot(
+            [s.labels for s in line.mean], [s.mean for s in line.mean], color=color, linewidth=1.9, marker="o", markersize=3.2, **style
+        )
+    _ticks(axes, sorted({n for line in lines for seed in line.seeds for n in seed}))
+    _label_ends(axes, lines, say)
+
+
+def _ticks(axes: Axes, at: Sequence[int]) -> None:
+    """Ticks where rounds ended, as long as they can be read; room for a single point."""
+    span = at[-1] - at[0]
+    far_enough = all((b - a) >= span / 8 for a, b in zip(at, at[1:], strict=False))
+    axes.xaxis.set_major_locator(FixedLocator([float(n) for n in at]) if far_enough else MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: count(round(v))))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    pad = 0.03 * span or max(1.0, 0.1 * at[0])
+    axes.set_xlim(at[0] - pad, at[-1] + pad)
+    low, high = axes.get_ylim()
+    if high - low < 0.02:  # two points of accuracy are the least that is worth the full height
+        axes.set_ylim((low + high) / 2 - 0.01, (low + high) / 2 + 0.01)
+
+
+def _label_ends(axes: Axes, lines: Sequence[Line], say: Say) -> None:
+    """Each line is named at its end: its value there, then what it is; leaders keep names apart that end close together."""
+    low, high = axes.get_ylim()
+    height = HEIGHT - TOP - BOTTOM
+    ends = [line.end for line in lines]
+    gap = min(26.0, (height + 20) / len(lines))
+    wanted = [(y - low) / (high - low) * height for _, y in ends]
+    right = axes.get_xlim()[1]
+    width = WIDTH - LEFT - LABELS
+    for line, (x, y), place in zip(lines, ends, spread(wanted, gap, 4, height - 4), strict=True):
+        path_x = [x, right, right + (right - axes.get_xlim()[0]) * 10 / width]
+        path_y = [y, y, low + place / height * (high - low)]
+        axes.plot(path_x[1:], path_y[1:], color=line.look.color, linewidth=0.9, clip_on=False)
+        if x < right and x < max(e for e, _ in ends):
+            axes.plot(path_x[:2], path_y[:2], color=line.look.color, linewidth=0.6, alpha=0.6, linestyle=(0, (1, 3)))
+        name, _, variant = line.title.partition(" (")
+        text = f"{shortened(name, 13)} {say(y)}"
+        spot = {"textcoords": "offset points", "annotation_clip": False, "va": "center", "size": 9}
+        room = bool(variant) and gap > 18
+        axes.annotate(text, (path_x[-1], path_y[-1]), (3, 4.5 if room else -0.5), **spot)  # type: ignore[arg-type]
+        if room:
+            axes.annotate(
+                shortened(variant.removesuffix(")"), 20), (path_x[-1], path_y[-1]), (3, -6.5), color=MUTED, **{**spot, "size": 7.5}
+            )  # type: ignore[arg-type]
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Places as near as can be to the wanted ones, in the same order, at least `gap` apart, inside [low, high] if they fit."""
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    blocks: list[list[float]] = []  # mean of (wanted - its step), members: overlapping neighbours move as one
+    for step, i in enumerate(order):
+        blocks.append([wanted[i] - step * gap, 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            mean, n = blocks.pop()
+            blocks[-1] = [(blocks[-1][0] * blocks[-1][1] + mean * n) / (blocks[-1][1] + n), blocks[-1][1] + n]
+    flat = [mean for mean, n in blocks for _ in range(int(n))]
+    top = high - (len(wanted) - 1) * gap
+    places = [0.0] * len(wanted)
+    for step, i in enumerate(order):
+        places[i] = min(max(flat[step], low), max(top, low)) + step * gap
+    return places

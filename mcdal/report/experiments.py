@@ -1,0 +1,138 @@
+"""Runs put side by side: grouped by what was run, averaged over seeds, and paired with Random at equal seeds.
+
+Plain arithmetic over what the store holds. It claims no significance: a handful of seeds says little about chance.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mcdal.report.queries import Run
+from mcdal.report.words import overrides_text, strategy_name
+
+ACCURACY = "test/accuracy"
+BALANCED = "test/balanced_accuracy"
+
+Curve = Mapping[int, float]
+"""A metric by number of labels."""
+
+
+def curve(run: Run, metric: str) -> Curve:
+    """The finished rounds that have the metric."""
+    return {r.labeled: r.metrics[metric] for r in run.finished if metric in r.metrics}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Several seeds at one number of labels."""
+
+    labels: int
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed only."""
+
+    runs: Sequence[Run]
+
+    @property
+    def strategy(self) -> str:
+        return self.runs[0].record.strategy
+
+    @property
+    def is_random(self) -> bool:
+        return self.strategy.lower() == "random"
+
+    @cached_property
+    def title(self) -> str:
+        """The strategy, and what was changed by hand."""
+        changed = overrides_text(self.runs[0].record)
+        return strategy_name(self.strategy) + (f" ({changed})" if changed else "")
+
+    def curves(self, metric: str = ACCURACY) -> list[tuple[Run, Curve]]:
+        """Of the runs that have at least one point."""
+        return [(run, c) for run in self.runs if (c := curve(run, metric))]
+
+    def summaries(self, metric: str = ACCURACY) -> list[Summary]:
+        """Where every run that has begun has a value: a mean over other seeds at each point would jump for no reason."""
+        return summarize([c for _, c in self.curves(metric)])
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All groups of one recipe at one scale: what belongs into one figure."""
+
+    recipe: str
+    scale: str
+    groups: Sequence[Group]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for group in self.groups for run in group.runs]
+
+    @property
+    def title(self) -> str:
+        return f"{self.recipe} · {self.scale}"
+
+    def has(self, metric: str) -> bool:
+        return any(group.curves(metric) for group in self.groups)
+
+    @property
+    def balanced_differs(self) -> bool:
+        """Whether balanced accuracy tells anything that accuracy does not."""
+        pairs = [(r.metrics.get(ACCURACY), r.metrics.get(BALANCED)) for run in self.runs for r in run.finished]
+        return any(a is not None and b is not None and abs(a - b) > 0.002 for a, b in pairs)
+
+    def partner(self, group: Group) -> Group | None:
+        """The Random group that differs in nothing but the strategy and its own settings."""
+        if group.is_random:
+            return None
+        alike = [g for g in self.groups if g.is_random and _shared_settings(g) == _shared_settings(group)]
+        return alike[0] if alike else None
+
+    def differences(self, group: Group) -> list[tuple[Run, Run, Curve]]:
+        """Run, Random's run of the same seed, and accuracy minus Random's by number of labels."""
+        partner = self.partner(group)
+        random = {run.record.seed: (run, c) for run, c in partner.curves()} if partner else {}
+        pairs = []
+        for run, mine in group.curves():
+            other, theirs = random.get(run.record.seed, (run, {}))
+            if common := {n: mine[n] - theirs[n] for n in mine if n in theirs}:
+                pairs.append((run, other, common))
+        return pairs
+
+
+def summarize(curves: Sequence[Curve]) -> list[Summary]:
+    """Mean and extremes at every number of labels that all curves have."""
+    if not curves:
+        return []
+    common = sorted(set.intersection(*(set(c) for c in curves)))
+    values = {n: [c[n] for c in curves] for n in common}
+    return [Summary(n, float(np.mean(v)), min(v), max(v), len(v)) for n, v in values.items()]
+
+
+def experiments(runs: Iterable[Run]) -> list[Experiment]:
+    """By recipe and scale in the order in which they were begun; Random comes last in each."""
+    found: dict[tuple[str, str], dict[tuple[str, str], list[Run]]] = {}
+    for run in runs:
+        record = run.record
+        groups = found.setdefault((record.recipe, record.scale), {})
+        groups.setdefault((record.strategy, repr(sorted(record.overrides.items()))), []).append(run)
+    return [Experiment(*names, _ordered(groups.values())) for names, groups in found.items()]
+
+
+def _ordered(groups: Iterable[list[Run]]) -> list[Group]:
+    made = [Group(sorted(runs, key=lambda run: run.record.seed)) for runs in groups]
+    return sorted(made, key=lambda group: (group.is_random, group.strategy, group.title))
+
+
+def _shared_settings(group: Group) -> list[tuple[str, str]]:
+    """The overrides that a Random run can have as well."""
+    overrides = group.runs[0].record.overrides
+    return sorted((k, str(v)) for k, v in overrides.items() if k.split(".")[0] != "strategy")

@@ -1,0 +1,88 @@
+"""The outcome of each group in words: what was reached, with how many labels, over which seeds. Nothing more is claimed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mcdal.report.curves import Look, Looks
+from mcdal.report.experiments import Experiment, Group, summarize
+from mcdal.report.status import status_of
+from mcdal.report.words import NARROW, count, percent, plural, points
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One strategy's line at the head of the page. value: its accuracy, or empty before the first finished round."""
+
+    title: str
+    look: Look
+    value: str
+    sentence: str
+    versus: str
+
+
+def outcomes(experiment: Experiment, looks: Looks) -> list[Outcome]:
+    """In the order of the figure's groups."""
+    return [
+        Outcome(group.title, looks[group.strategy, group.title], *_reached(group), _versus(experiment, group))
+        for group in experiment.groups
+    ]
+
+
+def _reached(group: Group) -> tuple[str, str]:
+    """The value and its sentence, at the largest number of labels that all begun runs of the group have reached."""
+    begun = len(group.curves())
+    if not begun:
+        return "", f"no finished round yet ({plural(len(group.runs), 'run')})."
+    summaries = group.summaries()
+    if not summaries:
+        return "", f"its {begun} runs have no number of labels in common: see their tables."
+    last = summaries[-1]
+    running = any(status_of(run).kind != "finished" for run in group.runs)
+    seeds = f"mean of {plural(last.seeds, 'seed')}, from {percent(last.low)} to {percent(last.high)}"
+    text = f"test accuracy with {plural(last.labels, 'label')}: {seeds if last.seeds > 1 else 'one seed'}"
+    more = len(group.runs) - begun
+    if running:
+        text += "; so far, not all of its runs are finished" if len(group.runs) > 1 else "; so far, the run is not finished"
+    if more:
+        text += f" ({plural(more, 'run')} without a finished round)"
+    return percent(last.mean), text + "."
+
+
+def _versus(experiment: Experiment, group: Group) -> str:
+    """`1.3 points above Random with 400 labels (seed 0: +1.1, seed 1: +1.5).`"""
+    pairs = experiment.differences(group)
+    summaries = summarize([c for *_, c in pairs])
+    if not summaries:
+        return ""
+    last = summaries[-1]
+    each = ", ".join(f"seed{NARROW}{run.record.seed}: {points(c[last.labels])}" for run, _, c in pairs)
+    said = points(last.mean)
+    side = "Level with" if said == "0.0" else f"{said[1:]} points {'above' if said[0] == '+' else 'below'}"
+    few = f" ({each})" if 1 < len(pairs) <= 6 else f", mean of {plural(len(pairs), 'seed')}" if len(pairs) > 1 else ""
+    return f"{side} Random with {plural(last.labels, 'label')} and the same {'seed' if len(pairs) == 1 else 'seeds'}{few}."
+
+
+def caution(experiments: Sequence[Experiment]) -> str:
+    """What a reader must keep in mind; empty where there is nothing to compare."""
+    groups = [g for e in experiments for g in e.groups if g.curves()]
+    fewest = min((len(g.curves()) for g in groups), default=0)
+    if len(groups) < 2 or fewest >= 5:
+        return ""
+    return (
+        f"Some lines rest on {'a single seed' if fewest == 1 else f'{fewest} seeds'}. "
+        "Differences this page shows may be chance; it makes no claim of significance."
+    )
+
+
+def remarks(experiment: Experiment) -> list[str]:
+    """What keeps runs of one experiment from being compared as they stand."""
+    found = []
+    if len({run.record.data_fingerprint for run in experiment.runs}) > 1:
+        found.append(f"{experiment.title}: the runs did not all read the same data (their fingerprints differ).")
+    starts = {(run.record.seed, run.rounds[0].picks) for run in experiment.runs if run.rounds}
+    if len(starts) > len({seed for seed, _ in starts}):
+        found.append(f"{experiment.title}: runs of the same seed began from different start sets.")
+    sizes = sorted({run.record.pool_size for run in experiment.runs})
+    if len(sizes) > 1:
+        found.append(f"{experiment.title}: pools of different size ({', '.join(map(count, sizes))} images).")
+    return found

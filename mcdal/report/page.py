@@ -1,0 +1,188 @@
+"""What the page says, in the order in which it says it; `page.html` only arranges it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mcdal.report import words
+from mcdal.report.balance import balance_figure
+from mcdal.report.curves import Look, Looks, difference_curve, learning_curve, looks
+from mcdal.report.experiments import ACCURACY, BALANCED, Experiment, curve, experiments
+from mcdal.report.gallery import Strip, pictures_per_round, read_gallery
+from mcdal.report.ink import VARIABLES, Drawing
+from mcdal.report.outcomes import Outcome, caution, outcomes, remarks
+from mcdal.report.queries import Run
+from mcdal.report.scores import read_scores, score_figure
+from mcdal.report.settings import Setting, config_sections, environment
+from mcdal.report.status import Status, history, status_of
+from mcdal.report.tables import RoundTable, metric_table, round_table
+from mcdal.report.timing import time_figure
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One experiment: its outcomes in words, and its curves."""
+
+    experiment: Experiment
+    outcomes: Sequence[Outcome]
+    drawings: Sequence[Drawing]
+
+
+@dataclass(frozen=True)
+class RunChapter:
+    """Everything about one run."""
+
+    run: Run
+    anchor: str
+    title: str
+    look: Look
+    status: Status
+    reached: str
+    rounds: RoundTable
+    metrics: RoundTable | None
+    drawings: Sequence[Drawing]
+    strips: Sequence[Strip]
+    unreadable: Sequence[str]
+    no_scores: bool
+    config: Mapping[str, Sequence[Setting]]
+    environment: Sequence[Setting]
+    history: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole report."""
+
+    chapters: Sequence[Chapter]
+    runs: Sequence[RunChapter]
+
+    @cached_property
+    def drawings(self) -> list[Drawing]:
+        return [d for part in (*self.chapters, *self.runs) for d in part.drawings]
+
+    @property
+    def title(self) -> str:
+        return ", ".join(c.experiment.title for c in self.chapters) or "no runs"
+
+    @property
+    def lead(self) -> str:
+        """What was run, in a sentence."""
+        if not self.runs:
+            return "The store holds no run yet."
+        records = [chapter.run.record for chapter in self.runs]
+        strategies = dict.fromkeys(words.strategy_name(r.strategy) for r in records)
+        seeds = len({r.seed for r in records})
+        pools = {(words.count(r.pool_size), len(r.classes)) for r in records}
+        of = "; ".join(f"{size} images in {classes} classes" for size, classes in sorted(pools))
+        return f"{words.plural(len(records), 'run')} of {', '.join(strategies)} with {words.plural(seeds, 'seed')}. Pool: {of}."
+
+    @property
+    def as_of(self) -> str:
+        """The last event in the record. Not today's date: the same record gives the same page."""
+        times = [t for c in self.runs for s in c.run.sessions for t in (s.started_at, s.ended_at) if t]
+        times += [t for c in self.runs for r in c.run.rounds for t in (r.started_at, r.finished_at) if t]
+        return words.moment(max(times)) if times else ""
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """Each remark of a run once, with whose it is where not all runs share it."""
+        whose: dict[str, list[str]] = {}
+        for chapter in self.runs:
+            for note in chapter.run.record.notes:
+                whose.setdefault(note, []).append(chapter.run.record.run_id)
+        return [(note, "" if len(ids) == len(self.runs) else ", ".join(ids)) for note, ids in whose.items()]
+
+    @property
+    def warnings(self) -> list[str]:
+        return [r for c in self.chapters for r in remarks(c.experiment)]
+
+    @property
+    def caution(self) -> str:
+        return caution([c.experiment for c in self.chapters])
+
+    @property
+    def unfinished(self) -> list[RunChapter]:
+        return [c for c in self.runs if c.status.kind != "finished"]
+
+
+def build_page(runs: Sequence[Run]) -> Page:
+    """Draws everything. The runs appear by experiment and group, in the order of their figures."""
+    found = experiments(runs)
+    seen = looks(found)
+    pictures = pictures_per_round(sum(len(run.rounds) for run in runs))
+    ordered = [(run, seen[g.strategy, g.title]) for e in found for g in e.groups for run in g.runs]
+    names = unique([words.slug(run.record.run_id) for run, _ in ordered])
+    folders = unique([words.slug(f"{e.recipe}-{e.scale}") for e in found])
+    return Page(
+        [_chapter(e, folder, seen) for e, folder in zip(found, folders, strict=True)],
+        [_run_chapter(run, name, look, pictures) for (run, look), name in zip(ordered, names, strict=True)],
+    )
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """The same names with a number where one would repeat, so that no file overwrites another. Letter case does not count."""
+    taken: dict[str, str] = {}
+    for name in names:
+        candidates = (name if i == 1 else f"{name}_{i}" for i in range(1, len(names) + 1))
+        free = next(c for c in candidates if c.lower() not in taken)
+        taken[free.lower()] = free
+    return list(taken.values())
+
+
+def _chapter(experiment: Experiment, folder: str, looks: Looks) -> Chapter:
+    drawings: list[Drawing] = []
+    if experiment.has(ACCURACY):
+        drawings.append(learning_curve(experiment, ACCURACY, "Test accuracy, %", f"curves/{folder}_accuracy", looks))
+    if difference := difference_curve(experiment, f"curves/{folder}_minus_random", looks):
+        drawings.append(difference)
+    if experiment.balanced_differs:
+        name = f"curves/{folder}_balanced_accuracy"
+        drawings.append(learning_curve(experiment, BALANCED, "Balanced test accuracy, %", name, looks))
+    return Chapter(experiment, outcomes(experiment, looks), drawings)
+
+
+def _run_chapter(run: Run, name: str, look: Look, pictures: int) -> RunChapter:
+    scores = read_scores(run)
+    scored = {m.round for m in scores.rounds}
+    strips, broken = read_gallery(run, pictures, scored)
+    figures = (
+        score_figure(run, scores, f"runs/{name}_scores"),
+        balance_figure(run, f"runs/{name}_classes"),
+        time_figure(run, f"runs/{name}_seconds"),
+    )
+    points = list(curve(run, ACCURACY).items())
+    changed = words.overrides_text(run.record)
+    return RunChapter(
+        run=run,
+        anchor=f"run-{name}",
+        title=words.strategy_name(run.record.strategy) + (f" ({changed})" if changed else ""),
+        look=look,
+        status=status_of(run),
+        reached=f"{words.percent(points[-1][1])} with {words.plural(points[-1][0], 'label')}" if points else "",
+        rounds=round_table(run),
+        metrics=metric_table(run),
+        drawings=[f for f in figures if f is not None],
+        strips=strips,
+        unreadable=[*scores.unreadable, *broken],
+        no_scores=len(run.rounds) > 1 and not scored and not scores.unreadable,
+        config=config_sections(run),
+        environment=environment(run),
+        history=history(run),
+    )
+
+
+def render(page: Page) -> str:
+    """The page as HTML; whatever came from outside is escaped."""
+    templates = Environment(
+        loader=PackageLoader("mcdal.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters.update(
+        moment=words.moment, count=words.count, duration=words.duration, variable=lambda color: f"var({VARIABLES[color]})"
+    )
+    return templates.get_template("page.html").render(page=page)

@@ -1,0 +1,109 @@
+"""The tables of the store, one schema for the embedded SQLite and for PostgreSQL."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+
+def _run_id(**options: bool) -> Column[str]:
+    return Column("run_id", Text, ForeignKey("runs.run_id"), nullable=False, **options)  # type: ignore[arg-type]
+
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("recipe", Text, nullable=False),
+    Column("scale", Text, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("overrides", JSON, nullable=False),  # {field: value} as given by --set
+    Column("config", JSON, nullable=False),
+    Column("classes", JSON, nullable=False),
+    Column("pool_size", Integer, nullable=False),
+    Column("data_fingerprint", Text, nullable=False),
+    Column("notes", JSON, nullable=False),  # what a reader of the results should know, in words
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+# One row for each process that worked on a run: a run that was killed twice has three.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("session_id", Integer, primary_key=True),
+    _run_id(),
+    Column("started_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("outcome", Text),  # done, waiting, stopped, or the error in words; NULL while at work or after a kill
+    Column("environment", JSON, nullable=False),  # commit, versions, device, precision, threads
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    _run_id(primary_key=True),
+    Column("round", Integer, primary_key=True),  # 0 is the start set
+    Column("seed", BigInteger, nullable=False),  # the state that every random draw of the round follows from
+    Column("labeled", Integer, nullable=False),  # labeled samples with this round's included
+    Column("started_at", DateTime(timezone=True), nullable=False),
+    Column("finished_at", DateTime(timezone=True)),  # NULL until the round's model is trained, tested and kept
+    Column("seconds", JSON, nullable=False),  # {phase: seconds} of the process that finished the phase
+)
+
+queries = Table(
+    "queries",
+    metadata,
+    _run_id(primary_key=True),
+    Column("round", Integer, nullable=False),
+    Column("sample_id", Text, primary_key=True),  # a sample is asked for once a run
+    Column("score", Float),  # NULL in the random start set
+    Column("rank", Integer, nullable=False),  # 0 is the most wanted
+    Index("queries_by_round", "run_id", "round"),
+)
+
+# Append-only: a correction is a new row, and the newest row of a sample is its label.
+labels = Table(
+    "labels",
+    metadata,
+    Column("label_id", Integer, primary_key=True),
+    _run_id(),
+    Column("sample_id", Text, nullable=False),
+    Column("value", Integer, nullable=False),  # class index
+    Column("by", Text, nullable=False),  # who said so
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("key", Text, nullable=False),  # makes saying the same thing twice harmless
+    UniqueConstraint("run_id", "key"),
+    Index("labels_by_sample", "run_id", "sample_id"),
+)
+
+metrics = Table(
+    "metrics",
+    metadata,
+    _run_id(primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("value", Float, nullable=False),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    _run_id(primary_key=True),
+    Column("sample_id", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+)

@@ -1,0 +1,285 @@
+"""The task model from scratch on today's labels. Calls `extra_loss` and `step`; knows no strategy by name."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mcdal.augment import Augment, normalize
+from mcdal.device import Numerics, choose_device, resolve
+from mcdal.errors import ConfigError, TrainingError
+from mcdal.events import Listener, nobody
+from mcdal.models.base import Model
+from mcdal.pool.base import LabeledView, Pool, Positions, UnlabeledView
+from mcdal.schedule import Optimization, set_rate
+from mcdal.strategies.base import Strategy, overrides
+from mcdal.streams import numpy_generator, own_randomness, stream
+from mcdal.values import Batch, Metrics, Progress
+
+SECONDS_BETWEEN_WORDS = 0.25
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the task model is trained in every round, the same for every strategy."""
+
+    epochs: int = 100
+    """Number of epochs; with steps_per_epoch the number of optimizer steps, whatever the number of labels."""
+    steps_per_epoch: int = 390
+    """Optimizer steps an epoch: 50,000 // 128 in the published code, however few images are labeled."""
+    batch_size: int = 128
+    """Labeled images a step."""
+    unlabeled_batch_size: int = 128
+    """Unlabeled images a step, for strategies that train on them."""
+    optimization: Optimization = field(default_factory=Optimization)
+    """SGD and its schedule."""
+    augment: Augment = field(default_factory=Augment)
+    """Random crop, flip and rotation of training batches."""
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """auto: bfloat16 where the device computes it natively, float32 elsewhere."""
+    channels_last: bool | Literal["auto"] = "auto"
+    """Memory layout of images inside the network."""
+    compile: bool | Literal["auto"] = "auto"
+    """torch.compile; auto: on CUDA only."""
+    measure_batch_size: int = 512
+    """Images a forward pass when measuring and testing."""
+    published_sampling: bool = False
+    """Repeats two flaws of the published sampling: augmented pool images, and no last partial batch. Never use it but to compare."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "steps_per_epoch", "batch_size", "unlabeled_batch_size", "measure_batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"training.{name} = {getattr(self, name)}: it must be at least 1")
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps a round."""
+        return self.epochs * self.steps_per_epoch
+
+    def numerics(self, device: str) -> Numerics:
+        """The arithmetic of this training on `device` ("auto" takes the best there is)."""
+        return resolve(choose_device(device), self.precision, self.channels_last, self.compile)
+
+    @property
+    def warmup(self) -> int:
+        """Steps of the warm-up."""
+        return round(self.optimization.warmup_epochs * self.steps_per_epoch)
+
+
+class Keeper(Protocol):
+    """Keeps the state of a training that may be killed. `Checkpoints` in artifacts.py writes files; `Forgetful` nothing."""
+
+    def load(self) -> dict[str, object] | None: ...
+
+    def due(self) -> bool: ...
+
+    def save(self, state: dict[str, object]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training reached. metrics: of its last epoch. seconds, steps: of this process alone, without what was continued."""
+
+    metrics: Metrics
+    seconds: float
+    steps: int
+
+
+class Forgetful:
+    """For trainings that are short, or somebody else's to repeat."""
+
+    def load(self) -> dict[str, object] | None:
+        return None
+
+    def due(self) -> bool:
+        return False
+
+    def save(self, state: dict[str, object]) -> None:
+        pass
+
+
+def endless(n: int, batch_size: int, seed: int, start: int = 0) -> Iterator[Positions]:
+    """Batches from permutation after permutation of range(n), from batch number `start` on, without drawing the earlier ones.
+
+    Every index comes equally often whatever n is: a batch may run from one permutation into the next.
+    """
+    held: dict[int, Positions] = {}
+    for batch in range(start, 2**62):
+        first = batch * batch_size
+        passes, within = np.divmod(np.arange(first, first + batch_size), n)
+        held = {p: held.get(p, None) if p in held else shuffled(n, seed, p) for p in np.unique(passes).tolist()}
+        yield np.concatenate([held[p][within[passes == p]] for p in held])
+
+
+def shuffled(n: int, seed: int, number: int) -> Positions:
+    """The permutation of one pass over the data."""
+    return numpy_generator(seed, "pass", number).permutation(n)
+
+
+def train(
+    model: Model,
+    pool: Pool,
+    labels: Mapping[str, int],
+    strategy: Strategy,
+    training: Training | None = None,
+    *,
+    numerics: Numerics | None = None,
+    seed: int = 0,
+    keeper: Keeper | None = None,
+    listen: Listener = nobody,
+) -> Trained:
+    """Trains `model` in place on `labels` (class index by id), and the strategy's own networks beside it.
+
+    The same seed gives the same bits on one machine, also when the work was killed and continued from `keeper`. Afterwards the
+    model is in eval mode on the device of `numerics`. Raises TrainingError where the loss is not finite.
+    """
+    training = training or Training()
+    numerics = numerics or training.numerics("auto")
+    with own_randomness(), numerics.deterministic():
+        numerics.place(model)
+        torch.manual_seed(stream(seed, "attach"))
+        strategy.attach(model, pool.task, training.optimization)
+        work = _Work(model, strategy, pool, labels, training, numerics, seed, keeper or Forgetful(), listen)
+        return work.run()
+
+
+@dataclass
+class _Work:
+    """One training under way: what a step needs, and the little that changes from step to step."""
+
+    model: Model
+    strategy: Strategy
+    pool: Pool
+    labels: Mapping[str, int]
+    training: Training
+    numerics: Numerics
+    seed: int
+    keeper: Keeper
+    listen: Listener
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            raise TrainingError("no labeled sample to train on: give the protocol a start of at least one sample")
+        self.labeled, self.unlabeled = self.pool.labeled(self.labels), self.pool.unlabeled(self.labels)
+        self.optimizer = self.training.optimization.optimizer(self.model.parameters())
+        self.steps_strategy = overrides(self.strategy, "step") and len(self.unlabeled) > 0
+        # Sums over the present epoch: number of steps, loss and right answers.
+        self.epoch_sums = torch.zeros(3, dtype=self.numerics.wide, device=self.numerics.device)
+        self.last_epoch: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}  # of the whole training, once it is over
+
+    def run(self) -> Trained:
+        begun = spoken = time.monotonic()
+        first = self._continue()
+        batches = self._batches(self.labeled, self.training.batch_size, "labeled", first)
+        others = self._batches(self.unlabeled, self.training.unlabeled_batch_size, "unlabeled", first)
+        self.model.train()
+        for step in range(first, self.training.steps):
+            self._step(step, batches, others)
+            if (step + 1) % self.training.steps_per_epoch == 0:
+                self._end_epoch(step)
+            if time.monotonic() - spoken > SECONDS_BETWEEN_WORDS:
+                self._say(step)
+                spoken = time.monotonic()
+            if self.keeper.due():
+                self.keeper.save(self._state(step + 1))
+        self.model.eval()
+        if first < self.training.steps:
+            self.metrics = {**self.last_epoch, **self.strategy.metrics()}
+            self.keeper.save(self._state(self.training.steps))
+        return Trained(self.metrics, time.monotonic() - begun, self.training.steps - first)
+
+    def _step(self, step: int, batches: Iterator[Batch], others: Iterator[Batch]) -> None:
+        progress = Progress(step, self.training.steps, self._rate(step))
+        set_rate(self.optimizer, progress.lr)
+        torch.manual_seed(stream(self.seed, "task", step))
+        labeled = self._augmented(next(batches))
+        assert labeled.y is not None
+        with self.numerics.autocast():
+            output = self.model(labeled.x)
+            losses = self.pool.task.losses(output, labeled.y)
+            extra = self.strategy.extra_loss(labeled.with_output(output), losses, progress)
+        loss = losses.mean() if extra is None else losses.mean() + extra
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self._count(loss.detach(), output.logits.detach(), labeled.y)
+        if self.steps_strategy:
+            torch.manual_seed(stream(self.seed, "strategy", step))
+            unlabeled = self._augmented(next(others))
+            with self.numerics.autocast():
+                self.strategy.step(labeled.with_output(output.detach()), unlabeled, progress)
+
+    def _rate(self, step: int) -> float:
+        batches = len(self.labeled) // self.training.batch_size
+        return self.training.optimization.rate(step, self.training.steps, self.training.warmup, batches)
+
+    def _batches(self, view: LabeledView | UnlabeledView, size: int, name: str, begin: int) -> Iterator[Batch]:
+        """Raw batches of `view`, endlessly, from batch number `begin` on."""
+        if len(view) == 0:
+            return
+        seed = stream(self.seed, "order", name)
+        # Two equal streams of positions: one runs ahead in the workers, one says what has arrived.
+        ahead = (view.positions[chosen] for chosen in endless(len(view), size, seed, begin))
+        device = self.numerics.device
+        for chosen, x in zip(endless(len(view), size, seed, begin), view.images.batches(ahead, device), strict=True):
+            ids = tuple(view.images.ids[i] for i in view.positions[chosen])
+            y = torch.from_numpy(view.y[chosen]).to(device) if isinstance(view, LabeledView) else None
+            yield Batch(ids, x, y)
+
+    def _augmented(self, batch: Batch) -> Batch:
+        x = normalize(self.training.augment(batch.x), self.pool.mean, self.pool.std)
+        return Batch(batch.ids, self.numerics.arrange(x), batch.y)
+
+    def _count(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
+        right = (logits.argmax(1) == y).to(self.numerics.wide).mean()
+        self.epoch_sums += torch.stack([torch.ones_like(right), loss.to(right.dtype), right])
+
+    def _end_epoch(self, step: int) -> None:
+        self.last_epoch = self._so_far(step)
+        self.epoch_sums.zero_()
+
+    def _so_far(self, step: int) -> dict[str, float]:
+        """Mean loss and accuracy of this epoch's augmented training batches; the only place where the device is waited for."""
+        count, loss, right = self.epoch_sums.tolist()
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the training loss is {loss} at step {step + 1} of {self.training.steps}: training stopped; all earlier "
+                "rounds are kept. Try a smaller training.optimization.lr, or look for broken images"
+            )
+        return {"train/loss": loss / count, "train/accuracy": right / count} if count else self.last_epoch
+
+    def _say(self, step: int) -> None:
+        self.listen("train", done=step + 1, total=self.training.steps, lr=self._rate(step), **self._so_far(step))
+
+    def _state(self, step: int) -> dict[str, object]:
+        self._so_far(step - 1)  # a state that is not finite is not worth keeping
+        own = {name: part.state_dict() for name, part in self.strategy.state().items()}
+        return {
+            "step": step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "strategy": own,
+            "epoch_sums": self.epoch_sums,
+            "last_epoch": self.last_epoch,
+            "metrics": self.metrics,
+        }
+
+    def _continue(self) -> int:
+        """Takes up a kept state; gives the first step still to do."""
+        state = self.keeper.load()
+        if state is None:
+            return 0
+        self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
+        self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
+        for name, part in self.strategy.state().items():
+            part.load_state_dict(state["strategy"][name])  # type: ignore[index]
+        self.epoch_sums.copy_(state["epoch_sums"])  # type: ignore[arg-type]
+        self.last_epoch = state["last_epoch"]  # type: ignore[assignment]
+        self.metrics = state["metrics"]  # type: ignore[assignment]
+        return int(state["step"])  # type: ignore[call-overload]
