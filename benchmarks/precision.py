@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import json
+import os
 import platform
 import subprocess
 import time
@@ -17,7 +18,7 @@ from torch import nn
 from mcdal.device import Numerics, Precision, native_bfloat16, resolve
 from mcdal.models.resnet import ResNet
 
-NETWORKS = {"resnet18": (ResNet(), 32), "resnet10_width16": (ResNet(depth=10, width=16), 128)}
+NETWORKS = {"resnet18": (ResNet(), 16), "resnet10_width16": (ResNet(depth=10, width=16), 64)}
 CPU = torch.device("cpu")
 
 
@@ -85,6 +86,8 @@ def surroundings() -> dict[str, object]:
         "cpu": about.get("model name", platform.processor()),
         "cpu_flags": about.get("flags", about.get("Features", "")).split(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "load_average": os.getloadavg(),  # of all programs, these included: above the number of cores, measure again
+        "cores": os.cpu_count(),
         "native_bfloat16": native_bfloat16(CPU),
         "auto": {"precision": auto.precision, "channels_last": auto.channels_last, "compile": auto.compile},
     }

@@ -124,8 +124,8 @@ def resolve(
 def native_bfloat16(device: torch.device) -> bool:
     """Whether `device` has instructions for bfloat16; emulated, it is slower than float32.
 
-    On a CPU these are x86's AVX512-BF16 and AMX. (torch.ops.mkldnn._is_mkldnn_bf16_supported() answers another question:
-    it is also true where oneDNN emulates bfloat16 with plain AVX512.)
+    On a CPU these are x86's AVX512-BF16 and AMX. (torch.ops.mkldnn._is_mkldnn_bf16_supported() is no answer: it
+    is also true where oneDNN emulates bfloat16 with plain AVX512.)
     """
     if device.type == "cuda":
         with torch.cuda.device(device):

@@ -20,7 +20,7 @@ from mcdal.augment import Augment
 from mcdal.config import Config, decisive, run_id, to_json
 from mcdal.device import Numerics
 from mcdal.environment import differences, environment
-from mcdal.errors import StoreError
+from mcdal.errors import McdalError, StoreError
 from mcdal.events import Listener, nobody
 from mcdal.measuring import evaluate, measure, select
 from mcdal.models.base import Model
@@ -113,12 +113,13 @@ class Run:
             if round < len(rounds) and rounds[round].finished_at is not None:
                 continue
             self.listen("round", round=round, rounds=self.config.protocol.rounds)
-            if round >= len(rounds):
-                self.pick(round)
-            if not self.ask(round):
-                self.outcome = "waiting"
-                break
-            self.learn(round)
+            with _naming(round):
+                if round >= len(rounds):
+                    self.pick(round)
+                if not self.ask(round):
+                    self.outcome = "waiting"
+                    break
+                self.learn(round)
 
     def pick(self, round: int) -> None:
         """What to label in this round: at random first, then what the strategy picks with the last round's model."""
@@ -279,6 +280,15 @@ def _refuse_changes(before: RunRecord, now: RunRecord, path: Path) -> None:
             f"the run {now.run_id} in {path} was begun on other data ({before.pool_size} samples then, {now.pool_size} now, "
             "or changed files): restore the data, or give another --out"
         )
+
+
+@contextmanager
+def _naming(round: int) -> Iterator[None]:
+    """Says in which round something went wrong."""
+    try:
+        yield
+    except McdalError as error:
+        raise type(error)(f"round {round}: {error}") from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, create_engine, event, func, insert, select, update
+from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DatabaseError
 
@@ -38,6 +38,27 @@ class RunRecord:
     pool_size: int
     data_fingerprint: str
     notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """A round. finished_at is None until its model is trained, tested and kept; seconds are by phase."""
+
+    round: int
+    seed: int
+    labeled: int
+    started_at: datetime
+    finished_at: datetime | None
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class MetricRecord:
+    """One number of a round."""
+
+    round: int
+    name: str
+    value: float
 
 
 class Store:
@@ -125,18 +146,19 @@ class Store:
             rows = [{"run_id": run_id, "round": round, "name": name, "value": v} for name, v in metrics.items()]
             connection.execute(insert(schema.metrics), rows)
 
-    def rounds(self, run_id: str) -> list[Row[Any]]:
-        """The rows of table `rounds`, in order."""
-        query = select(schema.rounds).where(schema.rounds.c.run_id == run_id).order_by(schema.rounds.c.round)
+    def rounds(self, run_id: str) -> list[RoundRecord]:
+        """The rounds begun so far, in order."""
+        r = schema.rounds.c
+        query = select(r.round, r.seed, r.labeled, r.started_at, r.finished_at, r.seconds)
         with self.read() as connection:
-            return list(connection.execute(query))
+            return [RoundRecord(*row) for row in connection.execute(query.where(r.run_id == run_id).order_by(r.round))]
 
-    def metrics(self, run_id: str) -> list[Row[Any]]:
-        """The rows (round, name, value), by round and name."""
+    def metrics(self, run_id: str) -> list[MetricRecord]:
+        """Every number recorded, by round and name."""
         m = schema.metrics.c
         query = select(m.round, m.name, m.value).where(m.run_id == run_id).order_by(m.round, m.name)
         with self.read() as connection:
-            return list(connection.execute(query))
+            return [MetricRecord(*row) for row in connection.execute(query)]
 
     # Queries and labels
 
@@ -237,7 +259,7 @@ def _in_words(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: {said}: {advice}") from error
 
 
-def _record(row: Row[Any]) -> RunRecord:
+def _record(row: Any) -> RunRecord:
     values = dict(row._mapping)
     del values["created_at"]
     return RunRecord(**values)

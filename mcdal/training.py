@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,9 +19,11 @@ from mcdal.pool.base import LabeledView, Pool, Positions, UnlabeledView
 from mcdal.schedule import Optimization, set_rate
 from mcdal.strategies.base import Strategy, overrides
 from mcdal.streams import numpy_generator, own_randomness, stream
-from mcdal.values import Batch, Metrics, Progress
+from mcdal.values import Batch, Ids, Metrics, Progress
 
 SECONDS_BETWEEN_WORDS = 0.25
+
+Raw: TypeAlias = tuple[Ids, Tensor, Tensor | None]  # ids, images as they were read, labels
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Training:
         return round(self.optimization.warmup_epochs * self.steps_per_epoch)
 
 
+@runtime_checkable
 class Keeper(Protocol):
     """Keeps the state of a training that may be killed. `Checkpoints` in artifacts.py writes files; `Forgetful` nothing."""
 
@@ -194,11 +197,12 @@ class _Work:
             self.keeper.save(self._state(self.training.steps))
         return Trained(self.metrics, time.monotonic() - begun, self.training.steps - first)
 
-    def _step(self, step: int, batches: Iterator[Batch], others: Iterator[Batch]) -> None:
+    def _step(self, step: int, batches: Iterator[Raw], others: Iterator[Raw]) -> None:
         progress = Progress(step, self.training.steps, self._rate(step))
         set_rate(self.optimizer, progress.lr)
+        raw = next(batches)  # before the seed is set: starting a loader's workers draws random numbers
         torch.manual_seed(stream(self.seed, "task", step))
-        labeled = self._augmented(next(batches))
+        labeled = self._augmented(*raw)
         assert labeled.y is not None
         with self.numerics.autocast():
             output = self.model(labeled.x)
@@ -210,8 +214,9 @@ class _Work:
         self.optimizer.step()
         self._count(loss.detach(), output.logits.detach(), labeled.y)
         if self.steps_strategy:
+            raw = next(others)
             torch.manual_seed(stream(self.seed, "strategy", step))
-            unlabeled = self._augmented(next(others))
+            unlabeled = self._augmented(*raw)
             with self.numerics.autocast():
                 self.strategy.step(labeled.with_output(output.detach()), unlabeled, progress)
 
@@ -219,8 +224,8 @@ class _Work:
         batches = len(self.labeled) // self.training.batch_size
         return self.training.optimization.rate(step, self.training.steps, self.training.warmup, batches)
 
-    def _batches(self, view: LabeledView | UnlabeledView, size: int, name: str, begin: int) -> Iterator[Batch]:
-        """Raw batches of `view`, endlessly, from batch number `begin` on."""
+    def _batches(self, view: LabeledView | UnlabeledView, size: int, name: str, begin: int) -> Iterator[Raw]:
+        """Batches of `view`, endlessly, from batch number `begin` on."""
         if len(view) == 0:
             return
         seed = stream(self.seed, "order", name)
@@ -230,11 +235,10 @@ class _Work:
         for chosen, x in zip(endless(len(view), size, seed, begin), view.images.batches(ahead, device), strict=True):
             ids = tuple(view.images.ids[i] for i in view.positions[chosen])
             y = torch.from_numpy(view.y[chosen]).to(device) if isinstance(view, LabeledView) else None
-            yield Batch(ids, x, y)
+            yield ids, x, y
 
-    def _augmented(self, batch: Batch) -> Batch:
-        x = normalize(self.training.augment(batch.x), self.pool.mean, self.pool.std)
-        return Batch(batch.ids, self.numerics.arrange(x), batch.y)
+    def _augmented(self, ids: Ids, x: Tensor, y: Tensor | None) -> Batch:
+        return Batch(ids, self.numerics.arrange(normalize(self.training.augment(x), self.pool.mean, self.pool.std)), y)
 
     def _count(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
         right = (logits.argmax(1) == y).to(self.numerics.wide).mean()

@@ -1,12 +1,10 @@
 """What encoders of other packages share: weights from a file, and grey images for colour networks."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -16,8 +14,8 @@ from mcdal.errors import ConfigError
 def load_weights(encoder: nn.Module, head: nn.Linear, path: str, classifiers: tuple[str, ...]) -> None:
     """A whole network's weights from a local file: all but the classifier into `encoder`, that into `head` if it fits.
 
-    classifiers: what the file calls them, such as "fc"; the first is the one that counts, and one of another shape (other
-    classes) is left out. A file that cannot be read, or does not fit the encoder, is a ConfigError naming file and keys.
+    classifiers: what the file calls them, such as "fc". The first one counts, and is left out if it has another shape
+    (other classes). ConfigError for a file that cannot be read, or, naming the keys, that does not fit the encoder.
     """
     weights = dict(read_weights(path))
     own = [{name: weights.pop(f"{c}.{name}", None) for name in ("weight", "bias")} for c in classifiers]
@@ -42,7 +40,7 @@ def read_weights(path: str) -> Mapping[str, Tensor]:
         raise ConfigError(f"{path}: no such file of weights")
     try:
         content = load_file(path) if path.endswith(".safetensors") else torch.load(path, "cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+    except Exception as error:  # a file that is something else can fail in any way
         raise ConfigError(f"{path}: not a readable file of weights: {error}") from error
     for nested in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(nested), dict):

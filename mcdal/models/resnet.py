@@ -88,7 +88,7 @@ class ResNet(Architecture):
     """Channels of the first stage. 64 is the paper's; 16 is sixteen times lighter, for a CPU."""
 
     stem: Literal["3x3", "7x7"] = "3x3"
-    """First layer: 3x3 at full resolution for images of about 32 pixels; 7x7 stride 2 and max-pooling for large ones."""
+    """First layer: 3x3 at full resolution for images of about 32 pixels; 7x7 stride 2 with max-pooling for more."""
 
     def __post_init__(self) -> None:
         if self.depth not in BLOCKS:

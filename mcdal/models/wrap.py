@@ -46,6 +46,9 @@ class Wrapped(Model):
     def head(self) -> nn.Module:  # type: ignore[override]  # a second registration would double it in the state dict
         return self.module.get_submodule(self.head_name)
 
+    def compile(self, *args: object, **kwargs: object) -> None:
+        """Nothing: a module that is listened to runs as it is written."""
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Output:
         heard: list[tuple[Tensor, Tensor]] = []
 

@@ -16,7 +16,7 @@ from mcdal.tasks.base import Task
 from mcdal.tasks.classification import Classification
 from mcdal.values import Ids
 
-Positions = Int[np.ndarray, " b"]
+Positions = Int[np.ndarray, " _"]
 
 
 class Images(ABC):

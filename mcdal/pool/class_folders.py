@@ -66,7 +66,7 @@ def hidden(name: str) -> bool:
 
 def kind(name: str) -> str:
     """What a file that is ignored is called in the notes."""
-    return os.path.splitext(name)[1].lower() or "without extension"
+    return Path(name).suffix.lower() or "without extension"
 
 
 def _images(folder: Path, root: Path, class_name: str, ignored: Counter[str]) -> Iterator[Found]:
@@ -75,7 +75,7 @@ def _images(folder: Path, root: Path, class_name: str, ignored: Counter[str]) ->
         for name in names:
             if hidden(name):
                 continue
-            if os.path.splitext(name)[1].lower() not in EXTENSIONS:
+            if Path(name).suffix.lower() not in EXTENSIONS:
                 ignored[kind(name)] += 1
                 continue
             path = Path(parent, name)

@@ -1,7 +1,6 @@
 """One encoded image to pixels, or the reason why not. Nothing is decoded before its header has been found harmless."""
 
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -42,7 +41,7 @@ class Bad:
     convertible: bool = False
 
 
-class _Found(Exception):
+class _UnusableError(Exception):
     """Carries a Bad out of the steps of decoding."""
 
     def __init__(self, reason: str, convertible: bool = False):
@@ -61,11 +60,11 @@ class Decoder:
     def decode(self, encoded: Encoded) -> Decoded | Bad:
         """The image, its EXIF orientation applied, its shorter side scaled to `size` and its centre cropped."""
         try:
-            if encoded is None or not (encoded if isinstance(encoded, bytes) else os.path.getsize(encoded)):
+            if encoded is None or not (encoded if isinstance(encoded, bytes) else encoded.stat().st_size):
                 return Bad("empty: zero bytes")
             with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded, formats=FORMATS) as image:
                 return self._decode(image)
-        except _Found as found:
+        except _UnusableError as found:
             return found.bad
         except UnidentifiedImageError:
             return Bad("not an image, or of a kind that is not read (known: " + ", ".join(FORMATS) + ")")
@@ -76,19 +75,19 @@ class Decoder:
 
     def _decode(self, image: Image.Image) -> Decoded:
         if image.width * image.height > self.max_pixels:
-            raise _Found(f"gigantic: {image.width}x{image.height}, more than {self.max_pixels:,} pixels")
+            raise _UnusableError(f"gigantic: {image.width}x{image.height}, more than {self.max_pixels:,} pixels")
         if min(image.size) < SMALLEST:
-            raise _Found(f"only {image.width}x{image.height} pixels")
+            raise _UnusableError(f"only {image.width}x{image.height} pixels")
         oddity = odd(image)
         if oddity and not self.convert:
-            raise _Found(oddity, convertible=image.mode != "F")
+            raise _UnusableError(oddity, convertible=image.mode != "F")
         if self.size:
             # Lets JPEG decode at a fraction of its size; twice the target is left for the filter.
             image.draft(None, (2 * self.size, 2 * self.size))
         image.load()
         plain = to_plain(image) if oddity else image
         if plain.mode not in ("L", "RGB"):
-            raise _Found(oddity or f"mode {plain.mode}")
+            raise _UnusableError(oddity or f"mode {plain.mode}")
         pixels = np.asarray(self._resized(upright(plain)))
         return Decoded(pixels if pixels.ndim == 3 else pixels[..., None], oddity)
 

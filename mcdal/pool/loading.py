@@ -2,7 +2,9 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -55,14 +57,16 @@ def load(
     read: Read, positions: Iterable[Positions], workers: int, device: torch.device
 ) -> Iterator[Shaped[Tensor, "b c h w"]]:
     """What `read` gives for each array of positions, in order, read ahead by `workers` processes (0: in this one)."""
-    if workers == 0:
-        batches: Iterable[Any] = map(_Reader(read).__getitem__, positions)
+    reader = _Reader(read)
+    if workers:
+        batches = _ahead(reader, positions, workers, pin=device.type == "cuda")
     else:
-        batches = _ahead(_Reader(read), positions, workers, pin=device.type == "cuda")
-    for batch in batches:
-        if isinstance(batch, PoolError):
-            raise batch
-        yield batch.to(device, non_blocking=True).permute(0, 3, 1, 2)
+        batches = (reader[chosen] for chosen in positions)
+    with closing(batches):
+        for batch in batches:
+            if isinstance(batch, PoolError):
+                raise batch
+            yield batch.to(device, non_blocking=True).permute(0, 3, 1, 2)
 
 
 def processors() -> int:
@@ -83,21 +87,36 @@ class _Reader(Dataset[Any]):
             return error
 
 
-def _ahead(reader: _Reader, positions: Iterable[Positions], workers: int, pin: bool) -> Iterator[Any]:
+def _ahead(reader: _Reader, positions: Iterable[Positions], workers: int, pin: bool) -> Generator[Any, None, None]:
+    stopped = False
+
+    def wanted() -> Iterator[Positions]:
+        for chosen in positions:
+            if stopped:
+                return
+            yield chosen
+
     with warnings.catch_warnings():
         # Python warns of forking beside threads; the workers use none of the parent's.
         warnings.simplefilter("ignore")
         loader = DataLoader(
             reader,
             batch_size=None,
-            sampler=positions,
+            sampler=wanted(),
             num_workers=min(workers, processors()),
             collate_fn=_as_it_is,
             pin_memory=pin,
             # Its own generator: the loader would otherwise draw a number from the global one.
             generator=torch.Generator(),
         )
-        return iter(loader)
+        batches = iter(loader)
+    try:
+        yield from batches
+    finally:
+        # A loader ends its workers when it is exhausted. Dropped before that it may wait ten seconds for them.
+        stopped = True
+        with suppress(Exception):
+            deque(batches, maxlen=0)
 
 
 def _as_it_is(batch: Any) -> Any:

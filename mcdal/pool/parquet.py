@@ -66,6 +66,8 @@ class Parquet(Source):
         every = [shards] if test is None else [shards, test]
         for part in every:
             check_labels(name, part, names)
+        if test is not None and self.id_column and (both := set(shards.ids) & set(test.ids)):
+            raise PoolError(f"{name}: the id {min(both)!r} is in the pool and in the test ({len(both)} such ids)")
         targets = class_indices(shards.labels, names)
         if test is None:
             chosen = stratified(shards.ids, targets, self.test_share, self.split_seed)

@@ -4,6 +4,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -52,7 +53,7 @@ class PixelFile:
         self._channels = 3
         self._file.seek(HEADER + self._count * length * 3)
 
-    def close(self) -> None:
+    def _finish(self) -> None:
         """The header comes last: only now the number of images is known."""
         header = io.BytesIO()
         shape = (self._count, *self._side, self._channels)
@@ -60,15 +61,15 @@ class PixelFile:
         assert header.tell() == HEADER
         self._file.seek(0)
         self._file.write(header.getvalue())
-        self._file.close()
 
     def __enter__(self) -> "PixelFile":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
             self._file.close()
 
 
@@ -101,7 +102,7 @@ class Findings:
 
     def refuse(self, name: str) -> None:
         """PoolError that names the bad images."""
-        lines = [f"  {id}: {bad.reason}" for id, bad in list(self.bad.items())[:NAMED]]
+        lines = [f"  {id}: {bad.reason}" for id, bad in sorted(self.bad.items(), key=itemgetter(0))[:NAMED]]
         if len(self.bad) > NAMED:
             lines.append(f"  ... and {len(self.bad) - NAMED} more")
         convertible = sum(bad.convertible for bad in self.bad.values())

@@ -1,4 +1,4 @@
-"""What happened in the runs of a store, as one page that a person understands at a glance. Reads only; runs never need it."""
+"""What happened in the runs of a store, as one page that is understood at a glance. Reads only; no run needs it."""
 
 from mcdal.report.write import write_report
 

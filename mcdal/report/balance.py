@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -9,13 +10,13 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator
 
 from mcdal.report.ink import BLUE, FAINT, GREY, INK, MUTED, STYLE, Cell, Drawing, Table, drawn, panel, sheet, words
 from mcdal.report.queries import Run
 from mcdal.report.words import count, one_line, shortened
 
-WIDTH, TOP, BOTTOM, NAMES, TOTALS = 400.0, 52.0, 12.0, 92.0, 84.0
+WIDTH, TOP, BOTTOM, NAMES, TOTALS = 380.0, 52.0, 12.0, 92.0, 84.0
 
 
 def class_counts(run: Run) -> Int[np.ndarray, "rounds classes"]:
@@ -58,14 +59,20 @@ def _figure(
     row = 16.0 if len(classes) <= 24 else 8.6
     height = row * len(classes)
     figure = sheet(WIDTH, TOP + height + BOTTOM)
-    words(figure, 0, 12, "Classes of the images asked for", size=10.5, weight="bold")
-    words(figure, 0, 27, "labels by round; at the right all labels" + (" and test accuracy" if any(accuracy) else ""), color=MUTED)
+    words(figure, 0.0, 12.0, "Classes of the images asked for", size=10.5, weight="bold")
+    words(
+        figure,
+        0,
+        27,
+        "labels by round; right: all labels (dashed: mean)" + (", test accuracy" if any(accuracy) else ""),
+        color=MUTED,
+    )
     room = WIDTH - NAMES - TOTALS
     cells = panel(figure, NAMES, TOP, min(room, 34.0 * len(rounds)), height)
     _cells(cells, rounds, counts)
     cells.yaxis.set_major_locator(FixedLocator(list(range(len(classes)))))
-    size = 8.5 if row > 10 else 6.4
-    cells.set_yticklabels([shortened(c, int(NAMES / size * 1.75)) for c in classes], size=size, color=INK)
+    size = 8.5 if row > 10 else 6.8
+    cells.set_yticklabels([shortened(c, int(NAMES / size * 1.6)) for c in classes], size=size, color=INK)
     left = NAMES + min(room, 34.0 * len(rounds)) + 12
     totals = panel(figure, left, TOP, WIDTH - left - (40 if any(accuracy) else 26), height)
     _totals(totals, counts.sum(0), accuracy, size)
@@ -88,7 +95,9 @@ def _cells(axes: Axes, rounds: Sequence[int], counts: Int[np.ndarray, "r c"]) ->
         for (r, c), n in np.ndenumerate(counts):
             strong = n / most > 0.55
             size = 7.5 if most < 1000 else 6
-            axes.text(r, c, str(n) if n else "·", ha="center", va="center", size=size, color="#ffffff" if strong else MUTED)
+            axes.text(
+                r, c, str(n) if n else "·", ha="center", va="center", size=size, color="#ffffff" if strong else INK
+            )
 
 
 def _totals(axes: Axes, totals: Int[np.ndarray, " c"], accuracy: Sequence[float | None], size: float) -> None:
@@ -104,7 +113,9 @@ def _totals(axes: Axes, totals: Int[np.ndarray, " c"], accuracy: Sequence[float 
     axes.set_xticklabels(["0", count(int(totals.max()))])
     for c, share in enumerate(accuracy):
         if share is not None:
-            spot = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "ha": "right"}
-            axes.annotate(
-                f"{100 * share:.0f} %", (1, c), (38, 0), size=size - 0.5, color=MUTED, **spot
-            )  # type: ignore[arg-type]
+            spot: dict[str, Any] = {
+                "xycoords": ("axes fraction", "data"),
+                "textcoords": "offset points",
+                "va": "center",
+            }
+            axes.annotate(f"{100 * share:.0f} %", (1, c), (38, 0), size=size - 0.5, ha="right", color=MUTED, **spot)

@@ -2,23 +2,27 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from mcdal.report.experiments import ACCURACY, Curve, Experiment, Group, Summary, summarize
+from mcdal.report.experiments import ACCURACY, Curve, Experiment, Summary, summarize
 from mcdal.report.ink import GREY, MUTED, SERIES, STYLE, Cell, Drawing, Table, drawn, panel, sheet, words
 from mcdal.report.words import MINUS, count, percent, points, shortened
 
-WIDTH, HEIGHT = 400.0, 290.0
+WIDTH, HEIGHT = 380.0, 280.0
 LEFT, TOP, BOTTOM, LABELS = 34.0, 42.0, 40.0, 112.0
+
+BANDS = 3
+"""Bands of more groups than these lie over each other and hide more than they show."""
 
 Dashes: TypeAlias = tuple[float, ...]
 Say: TypeAlias = Callable[[float], str]
-DASHES: tuple[Dashes, ...] = ((), (5, 2), (1.5, 1.5), (6, 2, 1.5, 2))
+DASHES: tuple[Dashes, ...] = ((), (5.0, 2.0), (1.5, 1.5), (6.0, 2.0, 1.5, 2.0))
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,6 @@ def looks(experiments: Sequence[Experiment]) -> Looks:
     return found
 
 
-
 @dataclass(frozen=True)
 class Line:
     """One group in a figure: its seeds and their mean."""
@@ -58,7 +61,7 @@ class Line:
     mean: Sequence[Summary]
 
     @property
-    def end(self) -> tuple[float, float]:
+    def end(self) -> tuple[int, float]:
         """The last point of the mean, or of the longest seed where no point is common."""
         if self.mean:
             return self.mean[-1].labels, self.mean[-1].mean
@@ -69,7 +72,9 @@ class Line:
 def learning_curve(experiment: Experiment, metric: str, title: str, name: str, looks: Looks) -> Drawing:
     """One line for each group, with its seeds behind it."""
     groups = [g for g in experiment.groups if g.curves(metric)]
-    lines = [Line(g.title, looks[g.strategy, g.title], [c for _, c in g.curves(metric)], g.summaries(metric)) for g in groups]
+    lines = [
+        Line(g.title, looks[g.strategy, g.title], [c for _, c in g.curves(metric)], g.summaries(metric)) for g in groups
+    ]
     rows: list[Sequence[Cell]] = [
         (run.record.run_id, g.strategy, g.title, run.record.seed, labels, value)
         for g in groups
@@ -110,8 +115,8 @@ def difference_curve(experiment: Experiment, name: str, looks: Looks) -> Drawing
 
 def _frame(title: str, subtitle: str) -> tuple[Figure, Axes]:
     figure = sheet(WIDTH, HEIGHT)
-    words(figure, 0, 12, title, size=10.5, weight="bold")
-    words(figure, 0, 27, shortened(subtitle, 70), color=MUTED)
+    words(figure, 0.0, 12.0, title, size=10.5, weight="bold")
+    words(figure, 0.0, 27.0, shortened(subtitle, 70), color=MUTED)
     axes = panel(figure, LEFT, TOP, WIDTH - LEFT - LABELS, HEIGHT - TOP - BOTTOM)
     axes.set_xlabel("labels", loc="right")
     axes.spines["left"].set_visible(False)
@@ -121,16 +126,17 @@ def _frame(title: str, subtitle: str) -> tuple[Figure, Axes]:
 
 def _draw(axes: Axes, lines: Sequence[Line], say: Say) -> None:
     for line in reversed(lines):  # the first in the list lies on top
-        color, dashes = line.look.color, line.look.dashes
-        if len(line.seeds) > 1:
-            at = [s.labels for s in line.mean]
-            axes.fill_between(at, [s.low for s in line.mean], [s.high for s in line.mean], color=color, alpha=0.13, linewidth=0)
-            for seed in line.seeds:
-                axes.plot(list(seed), list(seed.values()), color=color, alpha=0.45, linewidth=0.7, marker="o", markersize=1.6)
-        style = {"dashes": dashes} if dashes else {}
-        axes.plot(
-            [s.labels for s in line.mean], [s.mean for s in line.mean], color=color, linewidth=1.9, marker="o", markersize=3.2, **style
-        )
+        color = line.look.color
+        at = [s.labels for s in line.mean]
+        if len(line.seeds) > 1 and len(lines) <= BANDS:
+            low, high = [s.low for s in line.mean], [s.high for s in line.mean]
+            axes.fill_between(at, low, high, color=color, alpha=0.13, linewidth=0)
+        for seed in line.seeds if len(line.seeds) > 1 else ():
+            values = list(seed.values())
+            axes.plot(list(seed), values, color=color, alpha=0.45, linewidth=0.7, marker="o", markersize=1.6)
+        style = (0, line.look.dashes) if line.look.dashes else "-"
+        means = [s.mean for s in line.mean]
+        axes.plot(at, means, color=color, linewidth=1.9, marker="o", markersize=3.2, linestyle=style)
     _ticks(axes, sorted({n for line in lines for seed in line.seeds for n in seed}))
     _label_ends(axes, lines, say)
 
@@ -138,7 +144,7 @@ def _draw(axes: Axes, lines: Sequence[Line], say: Say) -> None:
 def _ticks(axes: Axes, at: Sequence[int]) -> None:
     """Ticks where rounds ended, as long as they can be read; room for a single point."""
     span = at[-1] - at[0]
-    far_enough = all((b - a) >= span / 8 for a, b in zip(at, at[1:], strict=False))
+    far_enough = all((b - a) >= span / 8 for a, b in pairwise(at))
     axes.xaxis.set_major_locator(FixedLocator([float(n) for n in at]) if far_enough else MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: count(round(v))))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
@@ -150,33 +156,34 @@ def _ticks(axes: Axes, at: Sequence[int]) -> None:
 
 
 def _label_ends(axes: Axes, lines: Sequence[Line], say: Say) -> None:
-    """Each line is named at its end: its value there, then what it is; leaders keep names apart that end close together."""
-    low, high = axes.get_ylim()
+    """Each line is named at its end, with its value there; leaders keep the names of close ends apart."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     height = HEIGHT - TOP - BOTTOM
-    ends = [line.end for line in lines]
-    gap = min(26.0, (height + 20) / len(lines))
-    wanted = [(y - low) / (high - low) * height for _, y in ends]
-    right = axes.get_xlim()[1]
-    width = WIDTH - LEFT - LABELS
-    for line, (x, y), place in zip(lines, ends, spread(wanted, gap, 4, height - 4), strict=True):
-        path_x = [x, right, right + (right - axes.get_xlim()[0]) * 10 / width]
-        path_y = [y, y, low + place / height * (high - low)]
-        axes.plot(path_x[1:], path_y[1:], color=line.look.color, linewidth=0.9, clip_on=False)
-        if x < right and x < max(e for e, _ in ends):
-            axes.plot(path_x[:2], path_y[:2], color=line.look.color, linewidth=0.6, alpha=0.6, linestyle=(0, (1, 3)))
-        name, _, variant = line.title.partition(" (")
-        text = f"{shortened(name, 13)} {say(y)}"
-        spot = {"textcoords": "offset points", "annotation_clip": False, "va": "center", "size": 9}
-        room = bool(variant) and gap > 18
-        axes.annotate(text, (path_x[-1], path_y[-1]), (3, 4.5 if room else -0.5), **spot)  # type: ignore[arg-type]
-        if room:
-            axes.annotate(
-                shortened(variant.removesuffix(")"), 20), (path_x[-1], path_y[-1]), (3, -6.5), color=MUTED, **{**spot, "size": 7.5}
-            )  # type: ignore[arg-type]
+    gap = min(24.0 if any(" (" in line.title for line in lines) else 14.0, (height + 20) / len(lines))
+    wanted = [(line.end[1] - low) / (high - low) * height for line in lines]
+    outside = right + (right - left) * 10 / (WIDTH - LEFT - LABELS)
+    for line, place in zip(lines, spread(wanted, gap, 4.0, height - 4), strict=True):
+        (x, y), color = line.end, line.look.color
+        spot = (outside, low + place / height * (high - low))
+        axes.plot([right, spot[0]], [y, spot[1]], color=color, linewidth=0.9, clip_on=False)
+        if x < max(other.end[0] for other in lines):  # it ends early: a faint line leads to its name
+            axes.plot([x, right], [y, y], color=color, linewidth=0.6, alpha=0.6, linestyle=(0, (1, 3)))
+        _name(axes, line, say(y), spot, two_lines=gap > 18)
+    axes.set(xlim=(left, right), ylim=(low, high))  # the leaders must not stretch them
+
+
+def _name(axes: Axes, line: Line, value: str, spot: tuple[float, float], two_lines: bool) -> None:
+    """The strategy and its value at its last point, with what was changed by hand in a second line."""
+    name, _, changed = line.title.partition(" (")
+    style: dict[str, Any] = {"textcoords": "offset points", "annotation_clip": False, "va": "center"}
+    two_lines = two_lines and bool(changed)
+    axes.annotate(f"{shortened(name, 13)} {value}", spot, (3, 4.5 if two_lines else -0.5), **style)
+    if two_lines:
+        axes.annotate(shortened(changed.removesuffix(")"), 20), spot, (3, -6.5), color=MUTED, size=7.5, **style)
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places as near as can be to the wanted ones, in the same order, at least `gap` apart, inside [low, high] if they fit."""
+    """Places near the wanted ones, in the same order, at least `gap` apart, inside [low, high] if they fit."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     blocks: list[list[float]] = []  # mean of (wanted - its step), members: overlapping neighbours move as one
     for step, i in enumerate(order):

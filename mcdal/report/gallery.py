@@ -44,7 +44,10 @@ def pictures_per_round(rounds_in_page: int) -> int:
 
 
 def read_gallery(run: Run, most: int, scored: set[int]) -> tuple[list[Strip], list[str]]:
-    """The strips of all rounds that kept pictures, and remarks on what could not be read. scored: rounds whose score means something."""
+    """The strips of all rounds that kept pictures, and remarks on what could not be read.
+
+    scored: rounds whose score means something.
+    """
     strips: list[Strip] = []
     remarks: list[str] = []
     for round in run.rounds:

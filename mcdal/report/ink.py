@@ -1,7 +1,7 @@
 """Colours, and figures as files: one look for all, on light, dark and printed pages.
 
-Figures are drawn in fixed colours. In the page, each of them becomes a CSS variable, so that the page's theme decides; the
-files beside the page keep the colours for a light background, and a transparent ground.
+Figures are drawn in fixed colours. In the page, each of them becomes a CSS variable, so that the page's theme decides;
+the files beside the page keep the colours, for a light background.
 """
 
 import csv
@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup, escape
 from matplotlib import rc_context
@@ -17,20 +18,28 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-INK, MUTED, FAINT, PAPER = "#1d2126", "#68707a", "#d8dce1", "#fefefe"
+INK, MUTED, FAINT = "#1d2126", "#68707a", "#d8dce1"
 BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 ORANGE, SKY, YELLOW, GREY = "#e69f00", "#56b4e9", "#c9b800", "#858b93"
 
 SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, YELLOW)
-"""Okabe and Ito's colours, which people with any colour vision can tell apart (its yellow darkened to be seen on white)."""
+"""Okabe and Ito's colours, which people with any colour vision can tell apart (yellow darkened to show on white)."""
 
 VARIABLES = {
-    **{INK: "--ink", MUTED: "--muted", FAINT: "--faint", PAPER: "--paper", GREY: "--grey"},
-    **{BLUE: "--blue", VERMILLION: "--vermillion", GREEN: "--green", PURPLE: "--purple"},
-    **{ORANGE: "--orange", SKY: "--sky", YELLOW: "--yellow"},
+    INK: "--ink",
+    MUTED: "--muted",
+    FAINT: "--faint",
+    GREY: "--grey",
+    BLUE: "--blue",
+    VERMILLION: "--vermillion",
+    GREEN: "--green",
+    PURPLE: "--purple",
+    ORANGE: "--orange",
+    SKY: "--sky",
+    YELLOW: "--yellow",
 }
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere
     "font.size": 9,
     "text.color": INK,
@@ -73,7 +82,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure as it goes into the page and beside it. name: of its files, without ending. alt: for who cannot see it."""
+    """A figure for the page and beside it. name: of its files, without ending. alt: for whoever cannot see it."""
 
     name: str
     alt: str
@@ -114,13 +123,13 @@ def drawn(name: str, alt: str, figure: Figure, table: Table) -> Drawing:
 
 
 def inline(svg: str, alt: str) -> Markup:
-    """An SVG file as an element of a page: no prologue, no ids of mere groups, sized by the page, coloured by its theme."""
+    """An SVG file as an element of a page, sized by the page and coloured by its theme; ids of groups are dropped."""
     width, height = (float(v) for v in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
     body = svg[svg.index(">", svg.index("<svg")) + 1 : svg.rindex("</svg>")]
     body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
     body = re.sub(r'<g id="[^"]*"', "<g", body)
     body = re.sub(r'style="[^"]*"', lambda style: themed(style[0]), body)
-    head = f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(alt)}">'
+    head = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(alt)}">'
     return Markup(head + body.strip() + "</svg>")  # matplotlib escapes what it writes
 
 

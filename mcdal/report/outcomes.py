@@ -1,4 +1,4 @@
-"""The outcome of each group in words: what was reached, with how many labels, over which seeds. Nothing more is claimed."""
+"""The outcome of each group in words: what was reached, with how many labels, over which seeds. No more is claimed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,9 @@ def _reached(group: Group) -> tuple[str, str]:
     text = f"test accuracy with {plural(last.labels, 'label')}: {seeds if last.seeds > 1 else 'one seed'}"
     more = len(group.runs) - begun
     if running:
-        text += "; so far, not all of its runs are finished" if len(group.runs) > 1 else "; so far, the run is not finished"
+        text += (
+            "; so far, not all of its runs are finished" if len(group.runs) > 1 else "; so far, the run is not finished"
+        )
     if more:
         text += f" ({plural(more, 'run')} without a finished round)"
     return percent(last.mean), text + "."
@@ -59,7 +61,9 @@ def _versus(experiment: Experiment, group: Group) -> str:
     said = points(last.mean)
     side = "Level with" if said == "0.0" else f"{said[1:]} points {'above' if said[0] == '+' else 'below'}"
     few = f" ({each})" if 1 < len(pairs) <= 6 else f", mean of {plural(len(pairs), 'seed')}" if len(pairs) > 1 else ""
-    return f"{side} Random with {plural(last.labels, 'label')} and the same {'seed' if len(pairs) == 1 else 'seeds'}{few}."
+    return (
+        f"{side} Random with {plural(last.labels, 'label')} and the same {'seed' if len(pairs) == 1 else 'seeds'}{few}."
+    )
 
 
 def caution(experiments: Sequence[Experiment]) -> str:

@@ -60,7 +60,8 @@ class Page:
 
     @cached_property
     def drawings(self) -> list[Drawing]:
-        return [d for part in (*self.chapters, *self.runs) for d in part.drawings]
+        parts: list[Chapter | RunChapter] = [*self.chapters, *self.runs]
+        return [drawing for part in parts for drawing in part.drawings]
 
     @property
     def title(self) -> str:
@@ -72,11 +73,11 @@ class Page:
         if not self.runs:
             return "The store holds no run yet."
         records = [chapter.run.record for chapter in self.runs]
-        strategies = dict.fromkeys(words.strategy_name(r.strategy) for r in records)
+        strategies = words.listed(list(dict.fromkeys(words.strategy_name(r.strategy) for r in records)))
         seeds = len({r.seed for r in records})
-        pools = {(words.count(r.pool_size), len(r.classes)) for r in records}
-        of = "; ".join(f"{size} images in {classes} classes" for size, classes in sorted(pools))
-        return f"{words.plural(len(records), 'run')} of {', '.join(strategies)} with {words.plural(seeds, 'seed')}. Pool: {of}."
+        pools = dict.fromkeys((words.count(r.pool_size), len(r.classes)) for r in records)
+        of = "; ".join(f"{size} images in {classes} classes" for size, classes in pools)
+        return f"{words.plural(len(records), 'run')} of {strategies} with {words.plural(seeds, 'seed')}. Pool: {of}."
 
     @property
     def as_of(self) -> str:
@@ -122,7 +123,7 @@ def build_page(runs: Sequence[Run]) -> Page:
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """The same names with a number where one would repeat, so that no file overwrites another. Letter case does not count."""
+    """The same names, with a number where one would repeat (in any letter case), so that no file overwrites another."""
     taken: dict[str, str] = {}
     for name in names:
         candidates = (name if i == 1 else f"{name}_{i}" for i in range(1, len(names) + 1))
@@ -149,8 +150,8 @@ def _run_chapter(run: Run, name: str, look: Look, pictures: int) -> RunChapter:
     strips, broken = read_gallery(run, pictures, scored)
     figures = (
         score_figure(run, scores, f"runs/{name}_scores"),
-        balance_figure(run, f"runs/{name}_classes"),
         time_figure(run, f"runs/{name}_seconds"),
+        balance_figure(run, f"runs/{name}_classes"),
     )
     points = list(curve(run, ACCURACY).items())
     changed = words.overrides_text(run.record)
@@ -183,6 +184,9 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     templates.filters.update(
-        moment=words.moment, count=words.count, duration=words.duration, variable=lambda color: f"var({VARIABLES[color]})"
+        moment=words.moment,
+        count=words.count,
+        duration=words.duration,
+        variable=lambda color: f"var({VARIABLES[color]})",
     )
     return templates.get_template("page.html").render(page=page)

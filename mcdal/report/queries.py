@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, func, select
+from sqlalchemy import Connection, Table, func, select
 
 from mcdal import schema
 from mcdal.artifacts import Artifacts
@@ -30,7 +30,7 @@ class Session:
 class Round:
     """One round: what it asked for, and what the model trained on it reached.
 
-    labeled: samples with this round's picks included. picks: ids, most wanted first. scores: one for each pick, or None.
+    labeled: samples with this round's picks included. picks: ids, most wanted first. scores: one a pick, or None.
     seconds: by phase. metrics: empty until the round is finished.
     """
 
@@ -89,14 +89,16 @@ def _read(connection: Connection, record: RunRecord, artifacts: Artifacts) -> Ru
         rounds=_rounds(connection, run_id),
         sessions=[Session(s.started_at, s.ended_at, s.outcome, s.environment) for s in sessions],
         labels=_labels(connection, run_id),
-        quarantine=[Quarantined(q.sample_id, q.reason) for q in _rows(connection, schema.quarantine, run_id, "sample_id")],
+        quarantine=[
+            Quarantined(q.sample_id, q.reason) for q in _rows(connection, schema.quarantine, run_id, "sample_id")
+        ],
         artifacts=artifacts,
         held=artifacts.held(),
     )
 
 
 def _rounds(connection: Connection, run_id: str) -> list[Round]:
-    queries: dict[int, list[Row[Any]]] = {}
+    queries: dict[int, list[Any]] = {}
     for q in _rows(connection, schema.queries, run_id, "rank"):
         queries.setdefault(q.round, []).append(q)
     metrics: dict[int, dict[str, float]] = {}
@@ -108,7 +110,7 @@ def _rounds(connection: Connection, run_id: str) -> list[Round]:
             labeled=r.labeled,
             started_at=r.started_at,
             finished_at=r.finished_at,
-            seconds=r.seconds,
+            seconds={phase: float(s) for phase, s in r.seconds.items()},
             picks=tuple(q.sample_id for q in queries.get(r.round, ())),
             scores=tuple(q.score for q in queries.get(r.round, ())),
             metrics=metrics.get(r.round, {}),
@@ -122,8 +124,8 @@ def _labels(connection: Connection, run_id: str) -> dict[str, int]:
     table = schema.labels.c
     newest = select(func.max(table.label_id)).where(table.run_id == run_id).group_by(table.sample_id)
     query = select(table.sample_id, table.value).where(table.label_id.in_(newest))
-    return {id: value for id, value in connection.execute(query)}
+    return {row.sample_id: row.value for row in connection.execute(query)}
 
 
-def _rows(connection: Connection, table: Table, run_id: str, order: str) -> Sequence[Row[Any]]:
+def _rows(connection: Connection, table: Table, run_id: str, order: str) -> Sequence[Any]:
     return connection.execute(select(table).where(table.c.run_id == run_id).order_by(table.c[order])).all()

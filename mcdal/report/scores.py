@@ -10,7 +10,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mcdal.report.ink import BLUE, FAINT, GREY, INK, MUTED, STYLE, VERMILLION, Cell, Drawing, Table, drawn, panel, sheet, words
+from mcdal.report.ink import (
+    BLUE,
+    FAINT,
+    GREY,
+    INK,
+    MUTED,
+    STYLE,
+    VERMILLION,
+    Cell,
+    Drawing,
+    Table,
+    drawn,
+    panel,
+    sheet,
+    words,
+)
 from mcdal.report.queries import Round, Run
 from mcdal.report.words import count
 
@@ -95,24 +110,24 @@ def score_figure(run: Run, scores: Scores, name: str) -> Drawing | None:
         return drawn(name, f"Histograms of the score by round, {run.record.run_id}", figure, table)
 
 
-WIDTH, LEFT, TOP, ROW, GAP, BOTTOM = 400.0, 62.0, 52.0, 40.0, 10.0, 34.0
+WIDTH, LEFT, TOP, ROW, GAP, BOTTOM = 380.0, 62.0, 52.0, 40.0, 10.0, 34.0
 
 
 def _figure(
     rounds: Sequence[Measured], edges: Float[np.ndarray, " e"], counts: Sequence[dict[str, Int[np.ndarray, " b"]]]
 ) -> Figure:
     figure = sheet(WIDTH, TOP + len(rounds) * (ROW + GAP) + BOTTOM)
-    words(figure, 0, 12, "Score of the images, as each round began", size=10.5, weight="bold")
+    words(figure, 0.0, 12.0, "Score of the images, as each round began", size=10.5, weight="bold")
     x = 0.0
     for text, color in (("unlabeled", GREY), ("labeled", BLUE), ("picked", VERMILLION), ("labeled mean", INK)):
-        words(figure, x, 28, "▼" if color == INK else "■", color=color, size=8)
-        words(figure, x + 11, 28, text, color=MUTED)
+        words(figure, x, 28.0, "▼" if color == INK else "■", color=color, size=8)
+        words(figure, x + 11, 28.0, text, color=MUTED)
         x += 22 + 5.4 * len(text)
     for i, (measured, by_group) in enumerate(zip(rounds, counts, strict=True)):
         top = TOP + i * (ROW + GAP)
         axes = panel(figure, LEFT, top, WIDTH - LEFT - 6, ROW)
-        words(figure, 0, top + ROW - 12, f"round {measured.round}", size=9)
-        words(figure, 0, top + ROW - 1, f"picked {count(len(measured.picked))}", size=7.5, color=MUTED)
+        words(figure, 0.0, top + ROW - 12, f"round {measured.round}", size=9)
+        words(figure, 0.0, top + ROW - 1, f"picked {count(len(measured.picked))}", size=7.5, color=MUTED)
         _row(axes, measured, edges, by_group, last=i == len(rounds) - 1)
     return figure
 
@@ -126,7 +141,7 @@ def _row(
         alpha = {"unlabeled": 0.32, "labeled": 0.0, "picked": 0.55}[group]
         axes.stairs(share, edges, fill=True, color=color, alpha=alpha, linewidth=0) if alpha else None
         if group != "unlabeled" and counts[group].any():
-            axes.stairs(share, edges, color=color, linewidth=1.0, baseline=None)
+            axes.stairs(np.where(share > 0, share, np.nan), edges, color=color, linewidth=0.9)
     if len(measured.labeled):
         mean = float(np.clip(measured.labeled.mean(), edges[0], edges[-1]))
         axes.plot([mean], [1.12], marker="v", color=INK, markersize=4, clip_on=False)

@@ -25,7 +25,9 @@ def status_of(run: Run) -> Status:
         return Status("not started", "No process has worked on it yet.")
     outcome = run.sessions[-1].outcome
     if outcome is None:
-        return Status("killed", f"Its last process ended without a word, as after a kill or a power cut{_under_way(run)}. {AGAIN}")
+        return Status(
+            "killed", f"Its last process ended without a word, as after a kill or a power cut{_under_way(run)}. {AGAIN}"
+        )
     if outcome == "done":
         return Status("finished", "")
     if outcome == "waiting":
@@ -53,5 +55,9 @@ def history(run: Run) -> str:
     """`3 sessions: continued twice, killed once.`"""
     killed = sum(s.outcome is None for s in run.sessions) - (run.held and run.sessions[-1].outcome is None)
     times = {0: "never", 1: "once", 2: "twice"}
-    told = [f"{word} {times.get(n, f'{n} times')}" for word, n in (("continued", len(run.sessions) - 1), ("killed", killed)) if n > 0]
+    told = [
+        f"{word} {times.get(n, f'{n} times')}"
+        for word, n in (("continued", len(run.sessions) - 1), ("killed", killed))
+        if n > 0
+    ]
     return f"{plural(len(run.sessions), 'session')}{': ' + ', '.join(told) if told else ', in one go'}."

@@ -29,7 +29,7 @@ from mcdal.report.words import duration
 
 PHASES = {"measure": SKY, "select": ORANGE, "ask": PURPLE, "train": BLUE, "test": GREEN}
 OTHERS = (GREY, VERMILLION)
-WIDTH, LEFT, RIGHT, TOP, ROW, BOTTOM = 400.0, 52.0, 62.0, 46.0, 17.0, 34.0
+WIDTH, LEFT, RIGHT, TOP, ROW, BOTTOM = 380.0, 52.0, 62.0, 46.0, 17.0, 34.0
 
 
 def time_figure(run: Run, name: str) -> Drawing | None:
@@ -37,7 +37,9 @@ def time_figure(run: Run, name: str) -> Drawing | None:
     rounds = [r for r in run.rounds if any(s > 0 for s in r.seconds.values())]
     if not rounds:
         return None
-    rows: list[Sequence[Cell]] = [(r.number, phase, seconds) for r in run.rounds for phase, seconds in r.seconds.items()]
+    rows: list[Sequence[Cell]] = [
+        (r.number, phase, seconds) for r in run.rounds for phase, seconds in r.seconds.items()
+    ]
     with rc_context(STYLE):
         alt = f"Seconds by round and phase, {run.record.run_id}"
         return drawn(name, alt, _figure(rounds), Table(("round", "phase", "seconds"), rows))
@@ -53,12 +55,12 @@ def _colors(rounds: Sequence[Round]) -> dict[str, str]:
 def _figure(rounds: Sequence[Round]) -> Figure:
     height = ROW * len(rounds)
     figure = sheet(WIDTH, TOP + height + BOTTOM)
-    words(figure, 0, 12, "Where the time went", size=10.5, weight="bold")
+    words(figure, 0.0, 12.0, "Where the time went", size=10.5, weight="bold")
     colors = _colors(rounds)
     x = 0.0
     for phase, color in colors.items():
-        words(figure, x, 28, "■", color=color, size=8)
-        words(figure, x + 11, 28, phase, color=MUTED)
+        words(figure, x, 28.0, "■", color=color, size=8)
+        words(figure, x + 11, 28.0, phase, color=MUTED)
         x += 22 + 5.6 * len(phase)
     axes = panel(figure, LEFT, TOP, WIDTH - LEFT - RIGHT, height)
     unit, name = _unit(max(sum(r.seconds.values()) for r in rounds))
@@ -68,7 +70,9 @@ def _figure(rounds: Sequence[Round]) -> Figure:
         axes.barh(range(len(rounds)), widths, left=starts, height=0.68, color=color, linewidth=0, alpha=0.9)
         starts = [a + b for a, b in zip(starts, widths, strict=True)]
     for i, total in enumerate(starts):
-        axes.annotate(duration(total * unit), (total, i), (4, 0), textcoords="offset points", va="center", size=8, color=MUTED)
+        axes.annotate(
+            duration(total * unit), (total, i), (4, 0), textcoords="offset points", va="center", size=8, color=MUTED
+        )
     axes.set(ylim=(len(rounds) - 0.5, -0.5), xlim=(0, max(starts)))
     axes.set_yticks(range(len(rounds)), [f"round {r.number}" for r in rounds], size=8.5)
     axes.spines["left"].set_visible(False)

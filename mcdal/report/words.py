@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import datetime
 
 from mcdal.store import RunRecord
@@ -31,9 +32,14 @@ def plural(number: int, noun: str) -> str:
     return f"{count(number)} {noun}" if number == 1 else f"{count(number)} {noun}s"
 
 
+def listed(names: Sequence[str]) -> str:
+    """a; a and b; a, b and c."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def significant(number: float) -> str:
-    """Three significant digits: 0.01234 -> 0.0123."""
-    return f"{number:.3g}".replace("-", MINUS)
+    """Three significant digits: 0.012 -> 0.0120."""
+    return f"{number:#.3g}".rstrip(".").replace("-", MINUS)
 
 
 def duration(seconds: float) -> str:

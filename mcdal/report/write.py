@@ -12,8 +12,8 @@ from mcdal.report.queries import read_runs
 def write_report(out: Path, run_ids: Sequence[str] = ()) -> Path:
     """Writes `out/report/index.html`, and each figure as PNG, SVG and CSV beside it; returns the page's path.
 
-    run_ids: which runs to show; empty for all runs of the store. The store and the runs' files are only read, so a report
-    may be written while runs go on. Raises StoreError where there is no store, or no run of such an id.
+    run_ids: which runs to show; empty for all runs of the store. The store and the runs' files are only read, so a
+    report may be written while runs go on. Raises StoreError where there is no store, or no run of such an id.
     """
     folder = out / "report"
     page = build_page(read_runs(out, run_ids))
@@ -27,5 +27,3 @@ def write_report(out: Path, run_ids: Sequence[str] = ()) -> Path:
 def _write_drawing(folder: Path, drawing: Drawing) -> None:
     for ending, content in (("svg", drawing.svg), ("png", drawing.png), ("csv", drawing.csv)):
         write_atomically(folder / f"{drawing.name}.{ending}", content)
-
-

@@ -1,7 +1,7 @@
 """What a strategy may do: five hooks, each optional. The engine does nothing for a hook that is not overridden."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Metrics, Picks, Progress, Rows
 
 
+@runtime_checkable
 class Stateful(Protocol):
     """A network or an optimizer: anything that a checkpoint can keep."""
 

@@ -30,7 +30,7 @@ def test_every_layout_gives_the_same_pool(tmp_path: Path, write: object, classes
 
 
 def test_nothing_there_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(PoolError, match="cifar-10-batches-py.*cifar-10-batches-bin.*parquet"):
+    with pytest.raises(PoolError, match=r"cifar-10-batches-py.*cifar-10-batches-bin.*parquet"):
         Cifar(tmp_path).open(tmp_path)
     with pytest.raises(PoolError, match="does not exist"):
         Cifar(tmp_path / "nowhere").open(tmp_path)
@@ -131,7 +131,10 @@ def test_pickles_rewritten_by_python_3_are_read(tmp_path: Path) -> None:
     ("content", "said"),
     [
         ({"data": layouts.python2_array(layouts.noise(0, 2, 3072))}, "holds"),
-        ({"data": layouts.python2_array(layouts.noise(0, 2, 9)), "labels": layouts.listed([layouts.number(0)] * 2)}, "3072"),
+        (
+            {"data": layouts.python2_array(layouts.noise(0, 2, 9)), "labels": layouts.listed([layouts.number(0)] * 2)},
+            "3072",
+        ),
         ({"data": layouts.python2_array(layouts.noise(0, 2, 3072)), "labels": layouts.listed([b"N"])}, "data_batch_1"),
         ({"data": layouts.python2_array(layouts.noise(0, 3, 3072)), "labels": layouts.listed([])}, "0 labels"),
         (
@@ -162,7 +165,10 @@ def test_another_data_set_beside_it_is_not_taken_for_cifar(tmp_path: Path) -> No
     for split in ("train", "test"):
         images = [layouts.encoded(layouts.noise(i, 32, 32, 3)) for i in range(2)]
         layouts.write_parquet(
-            tmp_path / "a" / f"{split}.parquet", images, {"label": [0, 1]}, metadata=layouts.hugging_face({"label": ["x", "y"]})
+            tmp_path / "a" / f"{split}.parquet",
+            images,
+            {"label": [0, 1]},
+            metadata=layouts.hugging_face({"label": ["x", "y"]}),
         )
     layouts.cifar_parquet(tmp_path / "b", 10)
     assert Cifar(tmp_path).open(tmp_path / "cache").classes == tuple(layouts.CIFAR10)

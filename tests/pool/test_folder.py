@@ -71,7 +71,9 @@ def test_a_bad_image_is_refused_set_aside_or_converted(tmp_path: Path, name: str
     fields: dict[str, object] = {"max_pixels": 100_000_000, "workers": 0}
     with pytest.raises(PoolError, match=f"(?s)1 bad images.*cat/{name}: .*{said}.*quarantine") as refused:
         reopen(folder, **fields)
-    assert ("bad_images=convert" in str(refused.value)) == (colour is not None or name == "floats.tif") or colour is None
+    assert ("bad_images=convert" in str(refused.value)) == (
+        colour is not None or name == "floats.tif"
+    ) or colour is None
     aside = reopen(folder, bad_images="quarantine", **fields)
     assert [bad.id for bad in aside.quarantine] == [f"cat/{name}"] and said in aside.quarantine[0].reason
     assert len(aside) + len(aside.test) == 10
@@ -181,7 +183,7 @@ def test_folders_that_cannot_be_a_pool_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PoolError, match="only one class folder, 'cat'"):
         reopen(tmp_path / "pets")
     (tmp_path / "pets" / "dog").mkdir()
-    with pytest.raises(PoolError, match="class folder .*dog holds no image"):
+    with pytest.raises(PoolError, match=r"class folder .*dog holds no image"):
         reopen(tmp_path / "pets")
     (tmp_path / "pets" / "dog" / "gone.png").symlink_to(tmp_path / "nothing")
     with pytest.raises(PoolError, match="link may point nowhere"):
@@ -228,7 +230,7 @@ def test_size_crops_the_centre_and_orientation_is_respected(tmp_path: Path) -> N
     exif[0x0112] = 6
     (folder / "cat" / "turned.jpg").write_bytes(layouts.encoded(big, "JPEG", exif=exif))
     pool = reopen(folder, size=16)
-    assert find(pool, "cat/wide.png").min() == 255
+    assert find(pool, "cat/wide.png")[:, 1:-1].min() == 255
     turned = find(pool, "cat/turned.jpg")
     assert turned[:, 9:].min() > 250 and turned[:, :7].max() < 5
 

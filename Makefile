@@ -1,0 +1,34 @@
+# What a person runs is what CI runs. Needs only Python 3.11 or newer with venv, and make.
+PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11 python3.13,$(shell \
+  $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
+BIN := .venv/bin
+
+.PHONY: setup demo test test-slow check kill-test clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or say make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[vision,dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/mcdal run digits --strategy random --seed 0 --out demo
+	$(BIN)/mcdal run digits --strategy random --seed 1 --out demo
+	$(BIN)/mcdal run digits --strategy mcdal --seed 0 --out demo
+	$(BIN)/mcdal run digits --strategy mcdal --seed 1 --out demo
+	@echo "The report:"
+	@$(BIN)/mcdal report --out demo
+
+test: setup
+	scripts/test
+
+test-slow: setup
+	scripts/test -m slow
+
+check: setup
+	scripts/check
+
+clean:
+	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov

@@ -1,0 +1,262 @@
+"""Tiny fakes, and the contract that every strategy keeps: for our tests, and for the tests of your own strategies.
+
+    from mcdal.testing import check_strategy
+    def test_mine(): check_strategy(MyStrategy)
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mcdal.augment import Augment
+from mcdal.config import Config, Protocol
+from mcdal.device import Numerics
+from mcdal.errors import SelectionError
+from mcdal.events import Listener, nobody
+from mcdal.measuring import measure, select
+from mcdal.models.base import Architecture, Model, apply_head
+from mcdal.oracles.base import Oracle
+from mcdal.pool.base import ArrayImages, LabeledView, Pool, Source
+from mcdal.schedule import Optimization
+from mcdal.strategies.base import Strategy, overrides
+from mcdal.strategies.mcdal import MCDAL
+from mcdal.strategies.random import Random
+from mcdal.training import Training, train
+from mcdal.values import Ids, Label, Output, Rows
+
+NUMERICS = Numerics(torch.device("cpu"), "float64", channels_last=False, compile=False)
+
+
+def fake_pool(n: int = 60, classes: int = 3, seed: int = 0) -> Pool:
+    """`n` images of 6x6 in colour for the pool and half as many for the test: noise, and a brightness that depends on the class."""
+    random = np.random.default_rng(seed)
+    total = n + n // 2
+    y = np.arange(total) % classes
+    pixels = random.integers(0, 120, (total, 6, 6, 3)) + (y * 120 // classes)[:, None, None, None]
+    pixels = pixels.astype(np.uint8)
+    ids = tuple(f"fake/{i:03d}" for i in random.permutation(n).tolist())
+    test_ids = tuple(f"test/{i:03d}" for i in range(total - n))
+    test = LabeledView(ArrayImages(test_ids, pixels[n:]), np.arange(total - n), y[n:])
+    names = tuple(f"class {c}" for c in range(classes))
+    channel = (0.4,) * 3, (0.2,) * 3
+    return Pool("fake", names, ArrayImages(ids, pixels[:n]), y[:n], test, *channel, fingerprint=f"fake-{n}-{classes}-{seed}")
+
+
+@dataclass(frozen=True)
+class FakeSource(Source):
+    """Opens a fake pool."""
+
+    n: int = 60
+    classes: int = 3
+    seed: int = 0
+
+    def open(self, cache: Path, listen: Listener = nobody) -> Pool:
+        return fake_pool(self.n, self.classes, self.seed)
+
+
+class FakeModel(Model):
+    """One convolution with BatchNorm, average pooling, a linear head: small, but with everything that can go wrong."""
+
+    def __init__(self, classes: int, channels: int = 3, width: int = 5):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(channels, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.1))
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Output:
+        maps = self.encoder(x)
+        features = maps.mean((2, 3))
+        return Output(apply_head(self.head, features), features, (maps,))
+
+
+@dataclass(frozen=True)
+class Fake(Architecture):
+    """Builds a FakeModel."""
+
+    width: int = 5
+
+    def build(self, classes: int, channels: int, size: tuple[int, int]) -> FakeModel:
+        return FakeModel(classes, channels, self.width)
+
+
+class ScriptedOracle(Oracle):
+    """Answers what `truth` says, but only `patience[i]` of the samples at the i-th asking: for late and partial answers."""
+
+    def __init__(self, truth: Mapping[str, int], patience: Iterable[int]):
+        self._truth = truth
+        self._patience = iter(patience)
+        self._asked: Ids = ()
+
+    def ask(self, ids: Ids) -> None:
+        self._asked = ids
+
+    def answers(self) -> Iterable[Label]:
+        return [Label(id, self._truth[id], "script") for id in self._asked[: next(self._patience)]]
+
+
+def fake_training(**changes: object) -> Training:
+    """A few steps, with every kind of augmentation."""
+    base = Training(
+        epochs=2, steps_per_epoch=4, batch_size=8, unlabeled_batch_size=8, optimization=Optimization(lr=0.05),
+        augment=Augment(crop_padding=1, rotation=5.0), measure_batch_size=16,
+    )  # fmt: skip
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def fake_config(strategy: Strategy | None = None, **changes: object) -> Config:
+    """A run of 4 rounds, from 12 labels by 6, that takes a second."""
+    protocol = Protocol(start=12, budget=6, rounds=4)
+    base = Config(FakeSource(), Fake(), strategy or MCDAL(), fake_training(precision="float64"), protocol, gallery=3)
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+class KeepOne:
+    """A keeper in memory that keeps the state after `after` saves and forgets the rest, as a kill would."""
+
+    def __init__(self, after: int):
+        self._left = after
+        self.state: dict[str, object] | None = None
+
+    def due(self) -> bool:
+        return self._left > 0
+
+    def save(self, state: dict[str, object]) -> None:
+        if self._left > 0:
+            self._left -= 1
+            self.state = copy.deepcopy(state)
+
+    def load(self) -> dict[str, object] | None:
+        return copy.deepcopy(self.state)
+
+
+@dataclass
+class Trained:
+    """A fake model trained under a strategy, with what belongs to it."""
+
+    model: Model
+    strategy: Strategy
+    pool: Pool
+    labels: dict[str, int]
+
+    def rows(self, batch_size: int = 16) -> Rows:
+        return measure(self.model, self.pool, self.labels, self.strategy, numerics=NUMERICS, batch_size=batch_size)
+
+
+def fake_trained(
+    strategy: Strategy, keeper: KeepOne | None = None, listen: Listener = nobody, pool: Pool | None = None
+) -> Trained:
+    """Trains a fake model on 20 labels with the seed 0."""
+    pool = pool or fake_pool()
+    truth = pool.truth()
+    labels = {id: truth[id] for id in sorted(pool.images.ids)[:20]}
+    torch.manual_seed(0)
+    model = FakeModel(len(pool.classes))
+    train(model, pool, labels, strategy, fake_training(), numerics=NUMERICS, seed=0, keeper=keeper, listen=listen)
+    return Trained(model, strategy, pool, labels)
+
+
+def check_strategy(make: Callable[[], Strategy]) -> None:
+    """Raises AssertionError where the strategy breaks the rules that make a comparison fair."""
+    check_leaves_task_model_alone(make)
+    check_rows(make)
+    check_picks_are_valid(make)
+    check_continues(make)
+
+
+def check_leaves_task_model_alone(make: Callable[[], Strategy]) -> None:
+    """Bit-identical to the model trained under Random, unless the strategy declares that it changes it."""
+    mine, random = fake_trained(make()), fake_trained(Random())
+    if not mine.strategy.changes_task_model:
+        assert_same(mine.model.state_dict(), random.model.state_dict(), "the task model differs from Random's")
+
+
+def check_rows(make: Callable[[], Strategy]) -> None:
+    """Every sample has its row, the same whatever the batch size, and measuring twice changes nothing."""
+    trained = fake_trained(make())
+    before = copy.deepcopy(trained.model.state_dict())
+    rows, again = trained.rows(batch_size=16), trained.rows(batch_size=7)
+    assert rows.ids == trained.pool.images.ids, "rows are not the pool's"
+    assert {id for id, labeled in zip(rows.ids, rows.labeled, strict=True) if labeled} == set(trained.labels)
+    for name in ("score", "vector"):
+        one, two = getattr(rows, name), getattr(again, name)
+        assert (one is None) == (two is None)
+        if one is not None:
+            np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-12, err_msg=f"{name} depends on the batch size")
+    assert_same(trained.model.state_dict(), before, "measuring left a trace in the model")
+
+
+def check_picks_are_valid(make: Callable[[], Strategy]) -> None:
+    """Exactly the budget, all that is left at the end, the same in any order of the rows, never NaN."""
+    trained = fake_trained(make())
+    rows, strategy = trained.rows(), trained.strategy
+    picks = select(strategy, rows, 7, seed=1)
+    assert len(picks) == 7
+    assert select(strategy, rows, 7, seed=1).ids == picks.ids, "the same seed picks otherwise"
+    shuffled = reorder(rows, np.random.default_rng(0).permutation(len(rows.ids)))
+    assert select(strategy, shuffled, 7, seed=1).ids == picks.ids, "picks depend on the order of the rows"
+    left = int((~rows.labeled).sum())
+    assert len(select(strategy, rows, left + 5, seed=1)) == left, "did not pick all that is left"
+    if rows.score is not None and not overrides(strategy, "select"):
+        tied = replace(rows, score=np.zeros_like(rows.score))
+        first = tuple(sorted(rows.unlabeled().ids)[:7])
+        assert select(strategy, tied, 7).ids == first, "ties are not broken by id"
+        _assert_refuses_nan(strategy, rows)
+
+
+def check_continues(make: Callable[[], Strategy]) -> None:
+    """Interrupted after some steps and continued, model, strategy and rows are what they would have been."""
+    whole = fake_trained(make())
+    keeper = KeepOne(after=5)
+    fake_trained(make(), keeper)
+    continued = fake_trained(make(), keeper)
+    assert keeper.state is not None and keeper.state["step"] == 5
+    assert_same(continued.model.state_dict(), whole.model.state_dict(), "the continued model differs")
+    for name, part in whole.strategy.state().items():
+        assert_same(continued.strategy.state()[name].state_dict(), part.state_dict(), f"the continued {name} differ")
+    assert continued.strategy.metrics() == whole.strategy.metrics(), "the continued metrics differ"
+    one, two = whole.rows(), continued.rows()
+    assert select(whole.strategy, one, 7, seed=1).ids == select(continued.strategy, two, 7, seed=1).ids
+
+
+def reorder(rows: Rows, order: np.ndarray) -> Rows:
+    """The same rows in another order."""
+    return Rows(
+        tuple(rows.ids[i] for i in order),
+        rows.labeled[order],
+        None if rows.score is None else rows.score[order],
+        None if rows.vector is None else rows.vector[order],
+    )
+
+
+def assert_same(one: object, two: object, why: str) -> None:
+    """Nested values that are equal to the last bit."""
+    if isinstance(one, Tensor):
+        assert isinstance(two, Tensor) and torch.equal(one, two), why
+    elif isinstance(one, Mapping):
+        assert isinstance(two, Mapping) and one.keys() == two.keys(), why
+        for key in one:
+            assert_same(one[key], two[key], f"{why} ({key})")
+    elif isinstance(one, (list, tuple)):
+        assert isinstance(two, (list, tuple)) and len(one) == len(two), why
+        for a, b in zip(one, two, strict=True):
+            assert_same(a, b, why)
+    else:
+        assert one == two, why
+
+
+def _assert_refuses_nan(strategy: Strategy, rows: Rows) -> None:
+    assert rows.score is not None
+    broken = rows.score.copy()
+    where = int(np.flatnonzero(~rows.labeled)[3])
+    broken[where] = np.nan
+    try:
+        select(strategy, replace(rows, score=broken), 7)
+    except SelectionError as error:
+        assert rows.ids[where] in str(error), "the error does not name the sample"
+    else:
+        raise AssertionError("a NaN score was not refused")

@@ -1,0 +1,94 @@
+"""Imports point one way, the core needs no extra, and the public names are these."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mcdal
+
+PACKAGE = Path(mcdal.__file__).parent
+
+# A module may import from its own level and from those after it.
+LEVELS = [
+    {"__main__"},
+    {"cli"},
+    {"console", "estimate", "status", "testing", "report"},
+    {"loop", "recipes"},
+    {"artifacts", "environment"},
+    {"config", "registry"},
+    {"training", "measuring", "oracles", "store", "migrations", "schema"},
+    {"strategies"},
+    {"models", "pool", "selection", "schedule"},
+    {"augment", "tasks"},
+    {"device", "streams", "events", "values", "errors", "version"},
+]
+LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+
+
+def imports(path):
+    """First-level names of this package that a file imports, at the top or inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mcdal."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.ImportFrom) and node.module == "mcdal":
+            yield from (alias.name for alias in node.names if alias.name in LEVEL)
+
+
+def test_every_module_has_a_level():
+    names = {p.stem for p in PACKAGE.glob("*.py")} | {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()}
+    assert names - {"__init__"} == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    for name in imports(path):
+        assert LEVEL[name] >= LEVEL[own], f"{own} imports {name}, which stands above it"
+
+
+def test_the_loop_names_no_strategy_task_or_model():
+    named = {name for name in imports(PACKAGE / "loop.py")}
+    text = (PACKAGE / "loop.py").read_text()
+    assert "recipes" not in named
+    for part in ("strategies.random", "strategies.margin", "strategies.mcdal", "tasks.", "models.resnet"):
+        assert f"mcdal.{part}" not in text
+
+
+def test_the_core_imports_without_the_extras():
+    """Every module, with torchvision, timm and all that only tests need made impossible to import."""
+    names = [".".join(p.relative_to(PACKAGE.parent).with_suffix("").parts) for p in PACKAGE.rglob("*.py")]
+    names = [n.removesuffix(".__init__") for n in names if not n.endswith("__main__")]
+    code = f"""
+import importlib, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in ('torchvision', 'timm', 'beartype', 'hypothesis', 'pytest'):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+for name in {names!r}:
+    importlib.import_module(name)
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_public_names():
+    assert set(mcdal.__all__) >= {"Config", "MCDAL", "Margin", "Random", "Pool", "Plan", "run", "train", "measure", "select", "wrap"}
+    for name in mcdal.__all__:
+        assert getattr(mcdal, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        mcdal.nonsense  # noqa: B018
+
+
+def test_listing_and_help_import_no_torch():
+    code = """
+import sys, mcdal, mcdal.cli
+from mcdal.registry import listed
+assert 'mcdal' in listed('strategies')
+assert not {'torch', 'numpy', 'sqlalchemy'} & set(sys.modules), set(sys.modules) & {'torch', 'numpy', 'sqlalchemy'}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,249 @@
+"""A run as a whole: what is recorded, what is continued, what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import mcdal.loop
+from mcdal.artifacts import Artifacts
+from mcdal.errors import ConfigError, StoreError, TrainingError
+from mcdal.loop import Plan, run
+from mcdal.schedule import Optimization
+from mcdal.status import status
+from mcdal.store import Store
+from mcdal.strategies.margin import Margin
+from mcdal.strategies.mcdal import MCDAL
+from mcdal.strategies.random import Random
+from mcdal.testing import FakeSource, ScriptedOracle, fake_config, fake_pool, fake_training
+from tests.runs import content
+
+
+def play(out, config=None, **plan):
+    return run(Plan(config or fake_config(), **plan), out, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole")
+    play(out)
+    return out
+
+
+def test_a_run_records_every_round(whole):
+    found = content(whole)
+    truth = fake_pool().truth()
+    (run_id,) = {row[0] for row in found["runs"]}
+    assert run_id == "custom-MCDAL-s0"
+    assert [row[1:] for row in found["rounds"]] == [(r, seed, 12 + 6 * r, 1) for r, (_, _, seed, *_) in enumerate(found["rounds"])]
+    ids = [row[2] for row in found["queries"]]
+    assert len(ids) == len(set(ids)) == 30
+    for round, size in enumerate([12, 6, 6, 6]):
+        rows = sorted((row for row in found["queries"] if row[1] == round), key=lambda row: row[4])
+        assert [row[4] for row in rows] == list(range(size))
+        scores = [row[3] for row in rows]
+        assert scores == [None] * size if round == 0 else scores == sorted(scores, reverse=True)
+    assert {row[1]: row[2] for row in found["labels"]} == {id: truth[id] for id in ids}
+    assert {row[3] for row in found["labels"]} == {"simulated"}
+    names = {row[2] for row in found["metrics"]}
+    assert {"test/accuracy", "test/accuracy/class 0", "train/loss", "train/discrepancy", "score/labeled_mean", "labels/classes"} <= names
+
+
+def test_picks_are_the_largest_scores_of_the_rows_kept(whole):
+    artifacts = Artifacts(whole / "runs" / "custom-MCDAL-s0")
+    for round in (1, 2, 3):
+        rows = artifacts.read_rows(round)
+        asked = Store(whole).asked("custom-MCDAL-s0", round)
+        unlabeled = rows.unlabeled()
+        best = sorted(zip(-unlabeled.score, unlabeled.ids, strict=True))[:6]
+        assert asked == tuple(id for _, id in best)
+        assert rows.labeled.sum() == 12 + 6 * (round - 1)
+        assert len(artifacts.read_gallery(round)) == 3
+
+
+def test_the_model_is_kept_for_others(whole):
+    tensors = safetensors.torch.load_file(whole / "runs" / "custom-MCDAL-s0" / "round_003" / "model.safetensors")
+    assert tensors["head.weight"].shape == (3, 5)
+    kept = sorted(path.name for path in (whole / "runs" / "custom-MCDAL-s0").rglob("training.pt"))
+    assert kept == ["training.pt"], "only the newest training state is kept"
+
+
+def test_the_same_seed_is_the_same_run_and_another_is_not(whole, tmp_path):
+    play(tmp_path / "again")
+    assert content(tmp_path / "again") == content(whole)
+    play(tmp_path / "other", seed=1)
+    assert content(tmp_path / "other")["queries"] != content(whole)["queries"]
+
+
+def test_all_strategies_of_a_seed_begin_alike(tmp_path):
+    for strategy in (Random(), Margin(), MCDAL()):
+        play(tmp_path, fake_config(strategy))
+    store = Store(tmp_path)
+    ids = [record.run_id for record in store.runs()]
+    assert len({store.asked(id, 0) for id in ids}) == 1
+    first = [{m.name: m.value for m in store.metrics(id) if m.round == 0} for id in ids]
+    assert len({m["test/loss"] for m in first}) == 1, "round 0 is the same model for all"
+    assert len({store.asked(id, 1) for id in ids}) == 3
+
+
+class Killed(BaseException):
+    """Ends a run as SIGKILL does: nothing gets to tidy up."""
+
+
+STAGES = ["begin_round", "add_labels", "finish_round", "write_model", "write_rows", "write_gallery", "forget_training"]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_stopped_at_any_stage_and_continued(whole, tmp_path, monkeypatch, stage, after):
+    owner = Artifacts if hasattr(Artifacts, stage) else Store
+    real, calls = getattr(owner, stage), []
+
+    def stop(self, *args, **kwargs):
+        calls.append(stage)
+        if len(calls) != 2:
+            return real(self, *args, **kwargs)
+        if after:
+            real(self, *args, **kwargs)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, stage, stop)
+        with pytest.raises(Killed):
+            play(tmp_path)
+    assert status(tmp_path)[0].state == "interrupted"
+    play(tmp_path)
+    assert content(tmp_path) == content(whole)
+    assert status(tmp_path)[0].state == "done"
+
+
+@pytest.mark.parametrize("step", [1, 5, 8])
+def test_stopped_in_the_middle_of_training_and_continued(whole, tmp_path, monkeypatch, step):
+    config = fake_config(checkpoint_seconds=0.0)  # keeps the state after every step
+    real, saves = mcdal.artifacts.Checkpoint.save, []
+
+    def save(self, state):
+        real(self, state)
+        saves.append(state["step"])
+        if len(saves) == 8 + step:  # in the second round
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mcdal.artifacts.Checkpoint, "save", save)
+        with pytest.raises(Killed):
+            play(tmp_path, config)
+    steps = []
+    run(Plan(config), tmp_path, device="cpu", listen=lambda kind, **f: steps.append(f["done"]) if kind == "train" else None)
+    mine, theirs = content(tmp_path), content(whole)
+    assert {k: v for k, v in mine.items() if k != "runs"} == {k: v for k, v in theirs.items() if k != "runs"}
+
+
+def test_a_finished_run_is_not_played_again(whole, monkeypatch):
+    before = content(whole)
+    monkeypatch.setattr(mcdal.loop, "train", lambda *_, **__: pytest.fail("trained again"))
+    play(whole)
+    assert content(whole) == before
+
+
+def test_late_and_partial_answers_make_the_run_wait(whole, tmp_path):
+    def oracle_with(*patience):
+        return lambda pool: ScriptedOracle(pool.truth(), patience)
+
+    run(Plan(fake_config()), tmp_path, device="cpu", oracle=oracle_with(12, 4))
+    (waiting,) = status(tmp_path)
+    assert (waiting.state, waiting.rounds_done, waiting.labels) == ("waiting", 1, 12)
+    run(Plan(fake_config()), tmp_path, device="cpu", oracle=oracle_with(2, 6, 6))
+    assert status(tmp_path)[0].state == "done"
+    for table in ("queries", "metrics"):
+        assert content(tmp_path)[table] == content(whole)[table]
+
+
+def test_nan_loss_stops_names_the_round_and_keeps_what_was(tmp_path):
+    class Explodes(MCDAL):
+        attached = 0
+
+        def attach(self, model, task, optimization):
+            super().attach(model, task, optimization)
+            self.attached += 1
+
+        def extra_loss(self, batch, losses, progress):
+            return losses.sum() * float("nan") if self.attached == 2 else None
+
+    with pytest.raises(TrainingError, match="round 1: the training loss is nan"):
+        play(tmp_path, fake_config(Explodes()))
+    (broken,) = status(tmp_path)
+    assert broken.state == "broken"
+    assert "round 1" in broken.why
+    assert (broken.rounds_done, broken.labels) == (1, 12)
+    assert len(content(tmp_path)["labels"]) == 18
+
+
+def test_a_changed_recipe_is_refused(whole):
+    before = content(whole)
+    changed = fake_config(training=fake_training(precision="float64", optimization=Optimization(lr=0.2)))
+    with pytest.raises(StoreError, match=r"training.optimization.lr: 0.05 -> 0.2"):
+        play(whole, changed)
+    with pytest.raises(StoreError, match=r"strategy.heads: 2 -> 4"):
+        play(whole, fake_config(MCDAL(heads=4)))
+    assert content(whole) == before
+
+
+def test_fields_without_effect_may_change(whole):
+    play(whole, fake_config(checkpoint_seconds=5.0, gallery=1))
+
+
+def test_changed_data_are_refused(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(FakeSource, "open", lambda self, cache, listen: replace(fake_pool(), fingerprint="other"))
+    with pytest.raises(StoreError, match="begun on other data"):
+        play(whole)
+
+
+def test_another_environment_is_told(whole, monkeypatch):
+    store = Store(whole)
+    store.begin_session("custom-MCDAL-s0", {"torch": "1.0", "device": "cpu"})
+    said = []
+    run(Plan(fake_config()), whole, device="cpu", listen=lambda kind, **f: said.append(f.get("text", "")))
+    assert any("torch 1.0 ->" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "words"),
+    [({"start": 40, "budget": 10}, "40 \\+ 3 x 10 = 70 labels, but the pool has 60"), ({"budget": 0.5}, "the pool has 60")],
+)
+def test_a_budget_larger_than_the_pool_is_refused_before_anything_is_trained(tmp_path, protocol, words):
+    config = fake_config()
+    with pytest.raises(ConfigError, match=words):
+        play(tmp_path, replace(config, protocol=replace(config.protocol, **protocol)))
+    assert content(tmp_path)["runs"] == []
+
+
+def test_a_start_that_misses_classes_is_allowed_and_told(tmp_path):
+    config = fake_config()
+    said = []
+    run(
+        Plan(replace(config, protocol=replace(config.protocol, start=2))),
+        tmp_path,
+        device="cpu",
+        listen=lambda kind, **f: said.append(f["text"]) if kind == "notice" else None,
+    )
+    assert any(text.startswith("round 0: no label yet of") and "class" in text for text in said)
+    metrics = {(row[1], row[2]): row[3] for row in content(tmp_path)["metrics"]}
+    assert metrics[0, "labels/classes"] < 3
+
+
+def test_two_processes_on_one_run_are_refused(tmp_path):
+    artifacts = Artifacts(tmp_path / "runs" / "custom-MCDAL-s0")
+    with artifacts.only_process(), pytest.raises(StoreError, match="another process is working on custom-MCDAL-s0"):
+        play(tmp_path)
+
+
+def test_global_random_state_is_left_alone(tmp_path):
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    play(tmp_path)
+    assert torch.equal(torch.rand(3), expected)
