@@ -82,7 +82,7 @@ def channel_statistics(images: Images) -> Statistics:
     positions = np.unique(np.linspace(0, len(images) - 1, min(len(images), STATISTICS_FROM)).round().astype(np.int64))
     count = 0
     total, squares = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    for batch in images.batches(chunks(positions, 256), torch.device("cpu")):
+    for batch in images.batches(chunks(positions, 32), torch.device("cpu")):
         if batch.dtype != torch.uint8:
             return Statistics((0.0,) * batch.shape[1], (1.0,) * batch.shape[1])
         values = batch.to(torch.float64)

@@ -35,14 +35,18 @@ class Images(ABC):
     def picture(self, position: int) -> UInt8[np.ndarray, "h w c"]:
         """One image to show to a person. Normalised floats are stretched from their smallest to their largest value."""
         image = next(iter(self.batches([np.array([position], dtype=np.int64)], torch.device("cpu"))))[0]
-        pixels = image.permute(1, 2, 0).numpy()
-        if pixels.dtype == np.uint8:
-            return np.ascontiguousarray(pixels)
-        low, high = float(pixels.min()), float(pixels.max())
-        return np.rint((pixels - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+        return to_picture(image.permute(1, 2, 0).numpy())
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def to_picture(pixels: Shaped[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
+    """Bytes as they are; floats from their smallest (0) to their largest value (255)."""
+    if pixels.dtype == np.uint8:
+        return np.ascontiguousarray(pixels)
+    low, high = float(pixels.min()), float(pixels.max())
+    return np.rint((pixels - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
 
 
 class ArrayImages(Images):

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Int, Shaped, UInt8
 from torch import Tensor
 
 from mcdal.errors import PoolError
 from mcdal.events import Listener, nobody
 from mcdal.pool.arrays import numbered, targets_of
 from mcdal.pool.assemble import Part, assemble, chunks, digest
-from mcdal.pool.base import Images, Pool, Positions, Source
+from mcdal.pool.base import Images, Pool, Positions, Source, to_picture
 from mcdal.pool.loading import load
 from mcdal.pool.samples import class_index, describe, find_targets, to_tensor
 from mcdal.values import Ids
@@ -106,6 +106,9 @@ class DatasetImages(Images):
 
     def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
         return load(self._read, positions, self._workers, device)
+
+    def picture(self, position: int) -> UInt8[np.ndarray, "h w c"]:
+        return to_picture(self.read(position).numpy())  # no workers for a single image
 
     def target(self, position: int) -> int:
         """The class index that the dataset gives with an image."""

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -35,14 +35,17 @@ class FileImages(Images):
     def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
         return load(self._read, positions, self._workers, device)
 
+    def picture(self, position: int) -> UInt8[np.ndarray, "h w c"]:
+        return self._pixels(position)  # no workers for a single image
+
     def _read(self, positions: Positions) -> Shaped[Tensor, "b h w c"]:
+        return torch.from_numpy(np.stack([self._pixels(int(position)) for position in positions]))
+
+    def _pixels(self, position: int) -> UInt8[np.ndarray, "h w c"]:
         with warnings.catch_warnings():
             # What Pillow warns of was judged when the pool was opened.
             warnings.simplefilter("ignore")
-            return torch.from_numpy(np.stack([self._pixels(int(position)) for position in positions]))
-
-    def _pixels(self, position: int) -> Shaped[np.ndarray, "h w c"]:
-        decoded = self._decoder.decode(self._paths[position])
+            decoded = self._decoder.decode(self._paths[position])
         if isinstance(decoded, Bad):
             raise PoolError(f"{self._paths[position]} has changed since the pool was opened: {decoded.reason}")
         return with_channels(decoded.pixels, self._channels)

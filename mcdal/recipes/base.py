@@ -9,7 +9,7 @@ from mcdal.pool.base import Source
 from mcdal.strategies.base import Strategy
 from mcdal.training import Training
 
-SMALL_MODEL = ResNet(depth=10, width=16)
+SMALL_MODEL = ResNet(depth=10, width=8)
 SMALL_EPOCHS, SMALL_STEPS = 10, 40
 
 

@@ -62,8 +62,8 @@ def _figure(
     words(figure, 0.0, 12.0, "Classes of the images asked for", size=10.5, weight="bold")
     words(
         figure,
-        0,
-        27,
+        0.0,
+        27.0,
         "labels by round; right: all labels (dashed: mean)" + (", test accuracy" if any(accuracy) else ""),
         color=MUTED,
     )
