@@ -55,7 +55,9 @@ class Artifacts:
             with lock:
                 yield
         except Timeout:
-            raise StoreError(f"another process is working on {self.folder.name}: wait for it, or end it first") from None
+            raise StoreError(
+                f"another process is working on {self.folder.name}: wait for it, or end it first"
+            ) from None
         except OSError as error:
             raise StoreError(f"cannot write to {self.folder}: {error.strerror}; give another --out") from error
 

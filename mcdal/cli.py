@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -39,19 +39,25 @@ def run(
     recipe: Annotated[
         str, typer.Argument(help="A recipe's name, or my_recipes.py:NAME.", autocompletion=_complete_recipes)
     ],
-    data: Annotated[Optional[Path], typer.Option("--data", help="Folder of the images, where the recipe needs one.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of the images, where the recipe needs one.")
+    ] = None,
     strategy: Annotated[
-        Optional[str],
-        typer.Option("--strategy", "-s", help="A strategy's name, or my_file.py:NAME.", autocompletion=_complete_strategies),
+        str | None,
+        typer.Option(
+            "--strategy", "-s", help="A strategy's name, or my_file.py:NAME.", autocompletion=_complete_strategies
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides the start set and every random draw.")] = 0,
     out: Out = Path("runs"),
-    scale: Annotated[Optional[str], typer.Option("--scale", help="A size of the recipe, such as small.")] = None,
+    scale: Annotated[str | None, typer.Option("--scale", help="A size of the recipe, such as small.")] = None,
     settings: Annotated[
-        Optional[list[str]], typer.Option("--set", metavar="FIELD=VALUE", help="Change a field: --set strategy.heads=4")
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field: --set strategy.heads=4")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and how long it will take; run nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and how long it will take; run nothing.")
+    ] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -78,7 +84,7 @@ def status(out: Out = Path("runs"), json: Json = False) -> None:
 
 @app.command()
 def report(
-    runs: Annotated[Optional[list[str]], typer.Argument(help="Ids of runs; all of the store by default.")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(help="Ids of runs; all of the store by default.")] = None,
     out: Out = Path("runs"),
 ) -> None:
     """Draw the report of runs: a page, figures and tables."""
@@ -89,7 +95,9 @@ def report(
 
 @app.command()
 def strategies(
-    name: Annotated[Optional[str], typer.Argument(help="Show the fields of this one.", autocompletion=_complete_strategies)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show the fields of this one.", autocompletion=_complete_strategies)
+    ] = None,
 ) -> None:
     """List the strategies, or the fields of one."""
     _list("strategies", name)
@@ -97,7 +105,7 @@ def strategies(
 
 @app.command()
 def recipes(
-    name: Annotated[Optional[str], typer.Argument(help="Say more on this one.", autocompletion=_complete_recipes)] = None,
+    name: Annotated[str | None, typer.Argument(help="Say more on this one.", autocompletion=_complete_recipes)] = None,
 ) -> None:
     """List the recipes, or what one of them needs."""
     _list("recipes", name)
@@ -114,7 +122,7 @@ def version(
 
 def _plan(
     recipe: str, data: Path | None, strategy: str | None, seed: int, scale: str | None, settings: list[str]
-) -> "loop.Plan":  # type: ignore[name-defined] # noqa: F821
+) -> "loop.Plan":  # type: ignore[name-defined]
     from dataclasses import replace
 
     from mcdal import registry

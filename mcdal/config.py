@@ -36,7 +36,9 @@ class Protocol:
         for name in ("start", "budget"):
             value = getattr(self, name)
             if not value > 0 or (value >= 1 and value != int(value)):
-                raise ConfigError(f"protocol.{name} = {value}: give a whole number of samples, or a share between 0 and 1")
+                raise ConfigError(
+                    f"protocol.{name} = {value}: give a whole number of samples, or a share between 0 and 1"
+                )
         if self.rounds < 1:
             raise ConfigError(f"protocol.rounds = {self.rounds}: give at least 1")
 
@@ -89,7 +91,9 @@ def build(recipe: Callable[..., Config], data: Path | None, scale: str | None) -
         arguments[name] = value
     needs_data = "data" in parameters and parameters["data"].default is inspect.Parameter.empty
     if needs_data and data is None:
-        raise ConfigError(f"the recipe {recipe.__name__} needs --data DIR: {inspect.getdoc(recipe) or 'where its images lie'}")
+        raise ConfigError(
+            f"the recipe {recipe.__name__} needs --data DIR: {inspect.getdoc(recipe) or 'where its images lie'}"
+        )
     made = recipe(**arguments)
     if not isinstance(made, Config):
         raise ConfigError(f"the recipe {recipe.__name__} returned {type(made).__name__}, not a mcdal.Config")
@@ -110,7 +114,7 @@ def choose_scale(scale: str, **choices: Callable[[], Config]) -> Config:
 
 
 def override(config: Config, settings: Mapping[str, str]) -> Config:
-    """The config with fields changed, such as {"strategy.heads": "4"}. Raises ConfigError naming the field and what is allowed."""
+    """The config with fields changed, such as {"strategy.heads": "4"}; a ConfigError names the field and what is allowed."""
     for path, text in settings.items():
         config = _with(config, path.split("."), path, text)
     return config
@@ -122,7 +126,9 @@ def _with(part: Any, names: list[str], path: str, text: str) -> Any:
     if name not in fields:
         close = difflib.get_close_matches(name, fields, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ConfigError(f"--set {path}: {type(part).__name__} has no field {name!r}: {hint}it has {', '.join(fields)}")
+        raise ConfigError(
+            f"--set {path}: {type(part).__name__} has no field {name!r}: {hint}it has {', '.join(fields)}"
+        )
     value = getattr(part, name)
     if len(names) > 1:
         if not dataclasses.is_dataclass(value):

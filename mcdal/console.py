@@ -87,7 +87,11 @@ class _Bars:
                 self._progress.remove_task(self._now)
             self._now = self._progress.add_task(WORDS[kind], total=fields["total"], said="")
             self._kind = kind
-        said = "  ".join(f"{name.removeprefix('train/')} {fields[name]:.3f}" for name in ("train/loss", "train/accuracy") if name in fields)
+        said = "  ".join(
+            f"{name.removeprefix('train/')} {fields[name]:.3f}"
+            for name in ("train/loss", "train/accuracy")
+            if name in fields
+        )
         self._progress.update(self._now, completed=fields["done"], total=fields["total"], said=said)
 
 

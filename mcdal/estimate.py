@@ -62,7 +62,9 @@ def estimate(plan: Plan, out: Path, device: str) -> Estimate:
     train(model, pool, labels, strategy, replace(few, steps_per_epoch=1), numerics=numerics)
     a_step = train(model, pool, labels, strategy, few, numerics=numerics).seconds / STEPS
     batch = config.training.measure_batch_size
-    shown = LabeledView(pool.test.images, pool.test.positions[: FORWARD_BATCHES * batch], pool.test.y[: FORWARD_BATCHES * batch])
+    shown = LabeledView(
+        pool.test.images, pool.test.positions[: FORWARD_BATCHES * batch], pool.test.y[: FORWARD_BATCHES * batch]
+    )
     begun = time.monotonic()
     evaluate(model, replace(pool, test=shown), numerics=numerics, batch_size=batch)
     an_image = (time.monotonic() - begun) / len(shown)

@@ -166,7 +166,9 @@ class Run:
         metrics = {**trained.metrics, **reached, **self._score_metrics(round), **_class_counts(labels)}
         self.store.finish_round(self.id, round, metrics, seconds)
         self.artifacts.forget_training(before=round)
-        self.listen("result", round=round, labels=len(labels), **{k: v for k, v in metrics.items() if k.count("/") == 1})
+        self.listen(
+            "result", round=round, labels=len(labels), **{k: v for k, v in metrics.items() if k.count("/") == 1}
+        )
 
     @property
     def strategy(self) -> Strategy:
@@ -192,7 +194,9 @@ class Run:
         before = self.store.last_environment(self.id)
         changed = differences(before, now) if before else []
         if changed:
-            self.listen("notice", text=f"continued with another environment, last bits may differ: {', '.join(changed)}")
+            self.listen(
+                "notice", text=f"continued with another environment, last bits may differ: {', '.join(changed)}"
+            )
         number = self.store.begin_session(self.id, now)
         try:
             yield
@@ -250,7 +254,11 @@ class Run:
         asked = set(self.store.asked(self.id, round))
         picked = np.array([id in asked for id in rows.ids])
         groups = {"labeled": rows.labeled, "unlabeled": ~rows.labeled, "picked": picked}
-        return {f"score/{name}_mean": float(rows.score[mask].mean(dtype=np.float64)) for name, mask in groups.items() if mask.any()}
+        return {
+            f"score/{name}_mean": float(rows.score[mask].mean(dtype=np.float64))
+            for name, mask in groups.items()
+            if mask.any()
+        }
 
     def _report_missing_classes(self, round: int, labels: Mapping[str, int]) -> None:
         missing = [name for i, name in enumerate(self.pool.classes) if i not in set(labels.values())]
@@ -263,7 +271,11 @@ class Run:
 def _class_counts(labels: Mapping[str, int]) -> Metrics:
     """How many classes have a label, and the size of the smallest and largest of those."""
     counts = np.unique(list(labels.values()), return_counts=True)[1]
-    return {"labels/classes": float(len(counts)), "labels/smallest": float(counts.min()), "labels/largest": float(counts.max())}
+    return {
+        "labels/classes": float(len(counts)),
+        "labels/smallest": float(counts.min()),
+        "labels/largest": float(counts.max()),
+    }
 
 
 def _refuse_changes(before: RunRecord, now: RunRecord, path: Path) -> None:

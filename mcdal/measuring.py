@@ -47,7 +47,9 @@ def measure(
         for batch in _batches(model, pool, pool.whole(), numerics, batch_size, augment):
             with numerics.autocast():
                 measured = strategy.measure(batch)
-            gathered.add(None if measured.score is None else pool.task.reduce(measured.score), measured.vector, len(batch.ids))
+            gathered.add(
+                None if measured.score is None else pool.task.reduce(measured.score), measured.vector, len(batch.ids)
+            )
             listen("measure", done=gathered.count, total=len(pool))
     score, vector = gathered.arrays()
     if augment is not None and score is not None:

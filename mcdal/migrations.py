@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, delete, inspect, insert, select, text
+from sqlalchemy import Connection, delete, insert, inspect, select, text
 
 from mcdal import schema
 from mcdal.errors import StoreError

@@ -72,7 +72,9 @@ def _load_path(kind: str, name: str) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         there = [n for n in vars(module) if not n.startswith("_")]
-        raise ConfigError(f"{where} has no {attribute!r} to use as a {_singular(kind)}; it has {', '.join(there)}") from None
+        raise ConfigError(
+            f"{where} has no {attribute!r} to use as a {_singular(kind)}; it has {', '.join(there)}"
+        ) from None
 
 
 def _import_module(where: str, name: str) -> ModuleType:

@@ -9,7 +9,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Optimization:
-    """SGD with momentum, a warm-up epoch, then a step decay. The learning rate is a function of the step, so it needs no state."""
+    """SGD with momentum, a warm-up epoch, then a step decay. The rate is a function of the step, so it needs no state."""
 
     lr: float = 0.1
     """Learning rate after warm-up."""
@@ -25,7 +25,7 @@ class Optimization:
     """Epochs in which the learning rate rises linearly from 0."""
 
     published_warmup: bool = False
-    """Repeats the published warm-up: it counts in batches of labeled images, so it overshoots (to 10 x lr at 10 % of CIFAR-10)."""
+    """Repeats the published warm-up, which counts batches of labeled images: 10 % of CIFAR-10 go up to 10 x lr."""
 
     def rate(self, step: int, steps: int, warmup: int, labeled_batches: int) -> float:
         """Learning rate of optimizer step `step` (from 0) of `steps`, the first `warmup` of them rising.

@@ -18,8 +18,9 @@ def top(ids: Sequence[str], score: Shaped[np.ndarray, " n"], budget: int) -> Pic
         return Picks((), score[:0].astype(np.float64))
     threshold = np.partition(score, n - budget)[n - budget]
     certain = np.flatnonzero(score > threshold)
-    tied = sorted(np.flatnonzero(score == threshold), key=lambda i: ids[i])[: budget - len(certain)]
-    chosen = sorted([*certain.tolist(), *tied], key=lambda i: (-float(score[i]), ids[i]))
+    tied: list[int] = sorted(np.flatnonzero(score == threshold).tolist(), key=lambda i: ids[i])
+    chosen: list[int] = [*certain.tolist(), *tied[: budget - len(certain)]]
+    chosen.sort(key=lambda i: (-float(score[i]), ids[i]))
     return Picks(tuple(ids[i] for i in chosen), score[chosen].astype(np.float64))
 
 
@@ -39,11 +40,13 @@ def refuse_nan(ids: Sequence[str], score: Shaped[np.ndarray, " n"]) -> None:
     bad: Bool[np.ndarray, " n"] = np.isnan(score)
     if bad.any():
         first = ids[int(np.flatnonzero(bad)[0])]
-        raise SelectionError(f"{int(bad.sum())} of {len(ids)} scores are NaN, the first of sample {first!r}: nothing was picked")
+        raise SelectionError(
+            f"{int(bad.sum())} of {len(ids)} scores are NaN, the first of sample {first!r}: nothing was picked"
+        )
 
 
 def check_picks(picks: Picks, rows: Rows, budget: int, who: str) -> None:
-    """Exactly `budget` ids (or all that are left), each once, each in the pool and unlabeled; otherwise an error that names one."""
+    """Raises SelectionError unless there are `budget` ids (or all that are left), each once, each in the pool and unlabeled."""
     unlabeled = {id for id, labeled in zip(rows.ids, rows.labeled.tolist(), strict=True) if not labeled}
     expected = min(budget, len(unlabeled))
     seen: set[str] = set()
@@ -54,7 +57,9 @@ def check_picks(picks: Picks, rows: Rows, budget: int, who: str) -> None:
             raise SelectionError(f"{who} picked {id!r}, which is labeled already or not in the pool")
         seen.add(id)
     if len(picks) != expected or len(picks.score) != expected:
-        raise SelectionError(f"{who} picked {len(picks)} samples with {len(picks.score)} scores; {expected} were asked for")
+        raise SelectionError(
+            f"{who} picked {len(picks)} samples with {len(picks.score)} scores; {expected} were asked for"
+        )
 
 
 def labeled_rows(ids: Ids, labeled_ids: frozenset[str]) -> Bool[np.ndarray, " n"]:

@@ -41,7 +41,9 @@ def _of(store: Store, out: Path, run_id: str, total: int) -> RunStatus:
     r, m, s = schema.rounds.c, schema.metrics.c, schema.sessions.c
     with store.read() as connection:
         done, labels = connection.execute(
-            select(func.count(), func.coalesce(func.max(r.labeled), 0)).where(r.run_id == run_id, r.finished_at.is_not(None))
+            select(func.count(), func.coalesce(func.max(r.labeled), 0)).where(
+                r.run_id == run_id, r.finished_at.is_not(None)
+            )
         ).one()
         accuracy = connection.execute(
             select(m.value).where(m.run_id == run_id, m.name == "test/accuracy").order_by(m.round.desc()).limit(1)

@@ -67,7 +67,9 @@ class Store:
     def __init__(self, folder: Path, create: bool = True):
         self.path = folder / FILE_NAME
         if not create and not self.path.exists():
-            raise StoreError(f"no store in {folder}: {self.path} does not exist; `mcdal run ... --out {folder}` makes one")
+            raise StoreError(
+                f"no store in {folder}: {self.path} does not exist; `mcdal run ... --out {folder}` makes one"
+            )
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -215,7 +217,11 @@ class Store:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         """One transaction that takes the write lock at once: committed whole, or not at all."""
-        with _in_words(self.path), self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+        with (
+            _in_words(self.path),
+            self._engine.connect().execution_options(writes=True) as connection,
+            connection.begin(),
+        ):
             yield connection
 
 
@@ -240,11 +246,17 @@ def _sqlite_engine(path: Path) -> Engine:
 ADVICE = (
     ("disk is full", "the disk is full: free some space and run the same command again; nothing recorded is lost"),
     ("not a database", "this is not an mcdal store, or it is damaged: restore it from a backup, or use another --out"),
-    ("malformed", "the file is damaged: restore it from a backup, or save what can be read with `sqlite3 FILE .recover`"),
+    (
+        "malformed",
+        "the file is damaged: restore it from a backup, or save what can be read with `sqlite3 FILE .recover`",
+    ),
     ("readonly", "the file or its folder cannot be written: change its permissions, or use another --out"),
     ("unable to open", "the file cannot be opened: check the folder and its permissions, or use another --out"),
     ("locked", "another process has held the store for 30 seconds: end it, or use another --out"),
-    ("disk I/O error", "the disk gave an error: check it (and that it is not a network folder), then run the command again"),
+    (
+        "disk I/O error",
+        "the disk gave an error: check it (and that it is not a network folder), then run the command again",
+    ),
 )
 
 

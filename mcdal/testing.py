@@ -1,7 +1,7 @@
 """Tiny fakes, and the contract that every strategy keeps: for our tests, and for the tests of your own strategies.
 
-    from mcdal.testing import check_strategy
-    def test_mine(): check_strategy(MyStrategy)
+from mcdal.testing import check_strategy
+def test_mine(): check_strategy(MyStrategy)
 """
 
 import copy
@@ -34,7 +34,7 @@ NUMERICS = Numerics(torch.device("cpu"), "float64", channels_last=False, compile
 
 
 def fake_pool(n: int = 60, classes: int = 3, seed: int = 0) -> Pool:
-    """`n` images of 6x6 in colour for the pool and half as many for the test: noise, and a brightness that depends on the class."""
+    """`n` colour images of 6x6 for the pool, half as many for the test: noise, and a brightness that depends on the class."""
     random = np.random.default_rng(seed)
     total = n + n // 2
     y = np.arange(total) % classes
@@ -45,7 +45,9 @@ def fake_pool(n: int = 60, classes: int = 3, seed: int = 0) -> Pool:
     test = LabeledView(ArrayImages(test_ids, pixels[n:]), np.arange(total - n), y[n:])
     names = tuple(f"class {c}" for c in range(classes))
     channel = (0.4,) * 3, (0.2,) * 3
-    return Pool("fake", names, ArrayImages(ids, pixels[:n]), y[:n], test, *channel, fingerprint=f"fake-{n}-{classes}-{seed}")
+    return Pool(
+        "fake", names, ArrayImages(ids, pixels[:n]), y[:n], test, *channel, fingerprint=f"fake-{n}-{classes}-{seed}"
+    )
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Training:
     measure_batch_size: int = 512
     """Images a forward pass when measuring and testing."""
     published_sampling: bool = False
-    """Repeats two flaws of the published sampling: augmented pool images, and no last partial batch. Never use it but to compare."""
+    """Repeats the published sampling: augmented pool images, and no last partial batch. Only to compare."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps_per_epoch", "batch_size", "unlabeled_batch_size", "measure_batch_size"):
@@ -115,7 +115,7 @@ def endless(n: int, batch_size: int, seed: int, start: int = 0) -> Iterator[Posi
     for batch in range(start, 2**62):
         first = batch * batch_size
         passes, within = np.divmod(np.arange(first, first + batch_size), n)
-        held = {p: held.get(p, None) if p in held else shuffled(n, seed, p) for p in np.unique(passes).tolist()}
+        held = {p: held[p] if p in held else shuffled(n, seed, p) for p in np.unique(passes).tolist()}
         yield np.concatenate([held[p][within[passes == p]] for p in held])
 
 
@@ -210,7 +210,7 @@ class _Work:
             extra = self.strategy.extra_loss(labeled.with_output(output), losses, progress)
         loss = losses.mean() if extra is None else losses.mean() + extra
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         self._count(loss.detach(), output.logits.detach(), labeled.y)
         if self.steps_strategy:
@@ -286,4 +286,4 @@ class _Work:
         self.epoch_sums.copy_(state["epoch_sums"])  # type: ignore[arg-type]
         self.last_epoch = state["last_epoch"]  # type: ignore[assignment]
         self.metrics = state["metrics"]  # type: ignore[assignment]
-        return int(state["step"])  # type: ignore[call-overload]
+        return int(state["step"])  # type: ignore[call-overload,no-any-return]

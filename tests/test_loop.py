@@ -38,7 +38,9 @@ def test_a_run_records_every_round(whole):
     truth = fake_pool().truth()
     (run_id,) = {row[0] for row in found["runs"]}
     assert run_id == "custom-MCDAL-s0"
-    assert [row[1:] for row in found["rounds"]] == [(r, seed, 12 + 6 * r, 1) for r, (_, _, seed, *_) in enumerate(found["rounds"])]
+    assert [(round, labeled, done) for _, round, _, labeled, done in found["rounds"]] == [
+        (round, 12 + 6 * round, 1) for round in range(4)
+    ]
     ids = [row[2] for row in found["queries"]]
     assert len(ids) == len(set(ids)) == 30
     for round, size in enumerate([12, 6, 6, 6]):
@@ -49,7 +51,14 @@ def test_a_run_records_every_round(whole):
     assert {row[1]: row[2] for row in found["labels"]} == {id: truth[id] for id in ids}
     assert {row[3] for row in found["labels"]} == {"simulated"}
     names = {row[2] for row in found["metrics"]}
-    assert {"test/accuracy", "test/accuracy/class 0", "train/loss", "train/discrepancy", "score/labeled_mean", "labels/classes"} <= names
+    assert {
+        "test/accuracy",
+        "test/accuracy/class 0",
+        "train/loss",
+        "train/discrepancy",
+        "score/labeled_mean",
+        "labels/classes",
+    } <= names
 
 
 def test_picks_are_the_largest_scores_of_the_rows_kept(whole):
@@ -136,7 +145,12 @@ def test_stopped_in_the_middle_of_training_and_continued(whole, tmp_path, monkey
         with pytest.raises(Killed):
             play(tmp_path, config)
     steps = []
-    run(Plan(config), tmp_path, device="cpu", listen=lambda kind, **f: steps.append(f["done"]) if kind == "train" else None)
+    run(
+        Plan(config),
+        tmp_path,
+        device="cpu",
+        listen=lambda kind, **f: steps.append(f["done"]) if kind == "train" else None,
+    )
     mine, theirs = content(tmp_path), content(whole)
     assert {k: v for k, v in mine.items() if k != "runs"} == {k: v for k, v in theirs.items() if k != "runs"}
 
@@ -211,7 +225,10 @@ def test_another_environment_is_told(whole, monkeypatch):
 
 @pytest.mark.parametrize(
     ("protocol", "words"),
-    [({"start": 40, "budget": 10}, "40 \\+ 3 x 10 = 70 labels, but the pool has 60"), ({"budget": 0.5}, "the pool has 60")],
+    [
+        ({"start": 40, "budget": 10}, "40 \\+ 3 x 10 = 70 labels, but the pool has 60"),
+        ({"budget": 0.5}, "the pool has 60"),
+    ],
 )
 def test_a_budget_larger_than_the_pool_is_refused_before_anything_is_trained(tmp_path, protocol, words):
     config = fake_config()
@@ -242,7 +259,7 @@ def test_two_processes_on_one_run_are_refused(tmp_path):
 
 def test_global_random_state_is_left_alone(tmp_path):
     torch.manual_seed(5)
-    np.random.seed(5)  # noqa: NPY002
+    np.random.seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
     play(tmp_path)

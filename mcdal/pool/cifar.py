@@ -72,6 +72,8 @@ class Cifar(Source):
     """Folder with the files, or its parent."""
     classes: Literal[10, 100] = 10
     """10 or 100: which CIFAR; of CIFAR-100 the fine labels are read."""
+    statistics: Literal["own", "cifar100"] = "own"
+    """Whose mean and deviation normalize the images; cifar100 repeats what published code does with CIFAR-10."""
 
     def open(self, cache: Path, listen: Listener = nobody) -> Pool:
         data = Path(self.data).expanduser()
@@ -86,6 +88,10 @@ class Cifar(Source):
             return self._raw(folder, binary, lambda path: read_binary(path, binary), text_names)
         return self._parquet(data, cache, listen)
 
+    @property
+    def _statistics(self) -> Statistics:
+        return PUBLISHED[self.classes if self.statistics == "own" else 100]
+
     def _raw(
         self, folder: Path, layout: Layout, read: Callable[[Path], Split], read_names: Callable[[Path], list[str]]
     ) -> Pool:
@@ -99,7 +105,7 @@ class Cifar(Source):
         x, y = (np.concatenate(parts) for parts in zip(*batches, strict=True))
         test_x, test_y = read(folder / layout.test)
         pool, test = (numbered("train", len(x)), x, y), (numbered("test", len(test_x)), test_x, test_y)
-        return from_arrays(f"cifar{self.classes}", names, pool, test, PUBLISHED[self.classes])
+        return from_arrays(f"cifar{self.classes}", names, pool, test, self._statistics)
 
     def _parquet(self, data: Path, cache: Path, listen: Listener) -> Pool:
         columns = Columns(("image", "img"), "label" if self.classes == 10 else "fine_label")
@@ -108,7 +114,7 @@ class Cifar(Source):
         pool_rows, test_rows = (whole_split(*split, names) for split in (("train", train), ("test", test)))
         sizes, stamps = train.sizes() + test.sizes(), train.stamps() + test.stamps()
         listing = Listing(f"cifar{self.classes}", names, pool_rows, test_rows, sizes, stamps)
-        pool = prepare(listing, Reading(), cache, listen, PUBLISHED[self.classes])
+        pool = prepare(listing, Reading(), cache, listen, self._statistics)
         if (shape := pool.images.picture(0).shape) != (32, 32, 3):
             raise PoolError(f"{train.files[0]} holds images of {shape[1]}x{shape[0]}; CIFAR's are 32x32 in colour")
         return pool

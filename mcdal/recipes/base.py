@@ -26,7 +26,8 @@ def small(full: Config) -> Config:
     note = (
         f"small scale: ResNet-{SMALL_MODEL.depth} of width {SMALL_MODEL.width} in place of ResNet-{full.model.depth} of width "
         f"{full.model.width}, {epochs} x {steps} = {epochs * steps:,} steps a round in place of {was.epochs} x "
-        f"{was.steps_per_epoch} = {was.steps:,}; everything else as in the full recipe. Accuracies are not comparable with the paper's"
+        f"{was.steps_per_epoch} = {was.steps:,}; everything else as in the full recipe. "
+        "Accuracies are not comparable with the paper's"
     )
     training = replace(was, epochs=epochs, steps_per_epoch=steps)
     return replace(full, model=SMALL_MODEL, training=training, notes=(*full.notes, note))

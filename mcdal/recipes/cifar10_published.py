@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mcdal.config import Config, choose_scale
-from mcdal.pool.cifar import CIFAR100_STATISTICS, Cifar
+from mcdal.pool.cifar import Cifar
 from mcdal.recipes.base import paper, small
 from mcdal.schedule import Optimization
 from mcdal.strategies.mcdal import MCDAL
@@ -18,7 +18,7 @@ NOTE = (
 
 def cifar10_published(data: Path, scale: str = "full") -> Config:
     """The folder with CIFAR-10: its python or binary batches, or Parquet as Hugging Face writes it."""
-    source = Cifar(data, classes=10, statistics=CIFAR100_STATISTICS)
+    source = Cifar(data, classes=10, statistics="cifar100")
     # The published milestones are epochs 30, 60 and 80, counted from 1; with 99 epochs that is 29, 59 and 79 of them.
     optimization = Optimization(milestones=(29 / 99, 59 / 99, 79 / 99), published_warmup=True)
     training = Training(epochs=99, optimization=optimization, published_sampling=True)

@@ -17,6 +17,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 INK, MUTED, FAINT = "#1d2126", "#68707a", "#d8dce1"
 BLUE, VERMILLION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
@@ -118,7 +119,9 @@ def drawn(name: str, alt: str, figure: Figure, table: Table) -> Drawing:
         svg, png = io.BytesIO(), io.BytesIO()
         dateless = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(svg, format="svg", transparent=True, metadata=dateless)
-        figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+        width, height = (float(inches) for inches in figure.get_size_inches())
+        margin = Bbox.from_bounds(-0.15, -0.15, width + 0.3, height + 0.3)  # the page has its own
+        figure.savefig(png, format="png", dpi=160, facecolor="white", bbox_inches=margin, metadata={"Software": None})
     return Drawing(name, alt, svg.getvalue(), png.getvalue(), table.csv(), inline(svg.getvalue().decode(), alt))
 
 

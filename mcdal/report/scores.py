@@ -110,7 +110,7 @@ def score_figure(run: Run, scores: Scores, name: str) -> Drawing | None:
         return drawn(name, f"Histograms of the score by round, {run.record.run_id}", figure, table)
 
 
-WIDTH, LEFT, TOP, ROW, GAP, BOTTOM = 380.0, 62.0, 52.0, 40.0, 10.0, 34.0
+WIDTH, LEFT, TOP, ROW, GAP, BOTTOM = 380.0, 62.0, 62.0, 40.0, 10.0, 34.0
 
 
 def _figure(
@@ -123,6 +123,7 @@ def _figure(
         words(figure, x, 28.0, "▼" if color == INK else "■", color=color, size=8)
         words(figure, x + 11, 28.0, text, color=MUTED)
         x += 22 + 5.4 * len(text)
+    words(figure, 0.0, 41.0, "each shape is scaled to its own peak; the counts are in the data", color=MUTED, size=7.5)
     for i, (measured, by_group) in enumerate(zip(rounds, counts, strict=True)):
         top = TOP + i * (ROW + GAP)
         axes = panel(figure, LEFT, top, WIDTH - LEFT - 6, ROW)

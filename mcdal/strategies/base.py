@@ -5,7 +5,6 @@ from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from mcdal.errors import SelectionError
 from mcdal.models.base import Model

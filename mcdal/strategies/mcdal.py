@@ -112,5 +112,5 @@ class MCDAL(Strategy):
 
     def _descend(self, loss: Tensor) -> None:
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self._optimizer.step()

@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from mcdal.tasks.base import Meter, Task
 from mcdal.device import wide
+from mcdal.tasks.base import Meter, Task
 from mcdal.values import Metrics, Output
 
 

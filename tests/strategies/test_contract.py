@@ -24,7 +24,9 @@ EVERY = {name: load("strategies", name) for name in listed("strategies")} | VARI
 
 
 @pytest.mark.parametrize(
-    "check", [check_leaves_task_model_alone, check_rows, check_picks_are_valid, check_continues], ids=lambda c: c.__name__
+    "check",
+    [check_leaves_task_model_alone, check_rows, check_picks_are_valid, check_continues],
+    ids=lambda c: c.__name__,
 )
 @pytest.mark.parametrize("name", EVERY)
 def test_contract(name, check):

@@ -79,7 +79,9 @@ def test_two_heads_and_l1_are_the_three_terms_of_the_paper():
         head.bias.data = share.log()[0]
     # |p1-p2| = .2+.5+.3, |p1-p| = .6+.6+0, |p2-p| = .4+.1+.3; each over C = 3
     expected = (1.0 + 1.2 + 0.8) / 3
-    assert strategy.measure(Batch(("a",), torch.zeros(1, 3, 6, 6), output=said)).score.item() == pytest.approx(expected, rel=1e-6)
+    assert strategy.measure(Batch(("a",), torch.zeros(1, 3, 6, 6), output=said)).score.item() == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
 def test_eq_5_subtracts_a_constant_and_so_picks_the_same():
