@@ -10,7 +10,7 @@ from mcdal.strategies.base import Strategy
 from mcdal.training import Training
 
 SMALL_MODEL = ResNet(depth=10, width=8)
-SMALL_EPOCHS, SMALL_STEPS = 10, 40
+SMALL_EPOCHS, SMALL_STEPS = 10, 100
 
 
 def paper(source: Source, strategy: Strategy) -> Config:
