@@ -3,7 +3,9 @@
 import contextlib
 import io
 import os
+import sys
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,13 +33,58 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
         raise StoreError(
-            f"cannot write {path}: {error.strerror}; nothing recorded is lost: make room or change permissions, "
+            f"cannot write {path}: {error.strerror or error}; nothing recorded is lost: make room or change permissions, "
             "then run the same command again"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A power cut may undo a renaming that only the memory knows of, and the store would then speak of a missing file."""
+    if sys.platform == "win32":  # where folders cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot remove {path}: {error.strerror or error}; change its permissions") from error
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the lock. It may be asked at any time: the file is neither created nor written."""
+    try:
+        if sys.platform == "win32":
+            if not path.exists():
+                return False
+            with FileLock(path, timeout=0):
+                return False
+        import fcntl
+
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # Shared, so that two who ask at once do not take each other for the holder; closing gives it back.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (Timeout, BlockingIOError):
+        return True
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}; change its permissions") from error
+    return False
 
 
 class Artifacts:
@@ -49,32 +96,30 @@ class Artifacts:
     @contextmanager
     def only_process(self) -> Iterator[None]:
         """Holds the run. The lock dies with its process, so a killed run can be continued at once."""
+        # The second is for those who only ask whether it is held: they take it for an instant.
+        lock = FileLock(self.folder / "lock", timeout=1)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / "lock", timeout=0)
-            with lock:
-                yield
+            lock.acquire()
         except Timeout:
             raise StoreError(
                 f"another process is working on {self.folder.name}: wait for it, or end it first"
             ) from None
         except OSError as error:
-            raise StoreError(f"cannot write to {self.folder}: {error.strerror}; give another --out") from error
+            raise StoreError(f"cannot write to {self.folder}: {error.strerror or error}; give another --out") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def held(self) -> bool:
-        """Whether some process is working on the run now."""
-        if not (self.folder / "lock").exists():
-            return False
-        try:
-            with FileLock(self.folder / "lock", timeout=0):
-                return False
-        except Timeout:
-            return True
+        """Whether some process is working on the run now. Creates nothing and disturbs nobody."""
+        return _is_locked(self.folder / "lock")
 
     def sweep(self) -> None:
         """Removes what killed processes left half written. Only for the process that holds the run."""
         for part in self.folder.rglob("*.part"):
-            part.unlink(missing_ok=True)
+            _remove(part)
 
     def write_model(self, round: int, model: Model) -> None:
         """The trained model as safetensors: for this project and for anybody else's."""
@@ -86,32 +131,35 @@ class Artifacts:
         columns: dict[str, Any] = {"sample_id": list(rows.ids), "labeled": rows.labeled}
         if rows.score is not None:
             columns["score"] = rows.score
-        sink = io.BytesIO()
-        pq.write_table(pa.table(columns), sink, compression="zstd")
-        write_atomically(self._round(round) / "rows.parquet", sink.getvalue())
+        write_atomically(self._rows(round), _parquet(columns))
 
     def read_rows(self, round: int) -> Rows | None:
         """The rows that `write_rows` kept, or None."""
-        path = self._round(round) / "rows.parquet"
-        if not path.exists():
-            return None
-        table = pq.read_table(path)
-        score = table["score"].to_numpy() if "score" in table.column_names else None
-        return Rows(tuple(table["sample_id"].to_pylist()), np.asarray(table["labeled"]), score)
+        path = self._rows(round)
+        with _damage_named(path, "the round then shows no scores"):
+            table = _table(path)
+            if table is None:
+                return None
+            ids, labeled = _column(table, "sample_id", pa.string()), _column(table, "labeled", pa.bool_())
+            score = None
+            if "score" in table.column_names:
+                score = _column(table, "score", pa.float32(), pa.float64()).to_numpy()
+            return Rows(tuple(ids.to_pylist()), labeled.to_numpy(), score)
 
     def write_gallery(self, round: int, pictures: Mapping[str, bytes]) -> None:
         """PNG pictures of some of the round's picks by id, most wanted first, so that a report needs no data set."""
-        sink = io.BytesIO()
-        pq.write_table(pa.table({"sample_id": list(pictures), "png": list(pictures.values())}), sink)
-        write_atomically(self._round(round) / "gallery.parquet", sink.getvalue())
+        columns = {"sample_id": pa.array(pictures, pa.string()), "png": pa.array(pictures.values(), pa.binary())}
+        write_atomically(self._gallery(round), _parquet(columns))
 
     def read_gallery(self, round: int) -> dict[str, bytes]:
         """The pictures that `write_gallery` kept; empty where there are none."""
-        path = self._round(round) / "gallery.parquet"
-        if not path.exists():
-            return {}
-        table = pq.read_table(path)
-        return dict(zip(table["sample_id"].to_pylist(), table["png"].to_pylist(), strict=True))
+        path = self._gallery(round)
+        with _damage_named(path, "the round then shows no pictures"):
+            table = _table(path)
+            if table is None:
+                return {}
+            ids, pictures = _column(table, "sample_id", pa.string()), _column(table, "png", pa.binary())
+            return dict(zip(ids.to_pylist(), pictures.to_pylist(), strict=True))
 
     def checkpoint(self, round: int, every_seconds: float) -> "Checkpoint":
         """Where the training of a round keeps its state."""
@@ -120,10 +168,52 @@ class Artifacts:
     def forget_training(self, before: int) -> None:
         """Removes training states of earlier rounds: only the newest is ever needed again."""
         for round in range(before):
-            (self._round(round) / "training.pt").unlink(missing_ok=True)
+            _remove(self._round(round) / "training.pt")
+
+    def _rows(self, round: int) -> Path:
+        return self._round(round) / "rows.parquet"
+
+    def _gallery(self, round: int) -> Path:
+        return self._round(round) / "gallery.parquet"
 
     def _round(self, round: int) -> Path:
         return self.folder / f"round_{round:03d}"
+
+
+def _parquet(columns: Mapping[str, Any]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue()
+
+
+def _table(path: Path) -> pa.Table | None:
+    """The table, or None where there is no file. Read from its bytes: by path, folders such as `lr=0.1` become columns."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+
+
+def _column(table: pa.Table, name: str, *types: pa.DataType) -> pa.ChunkedArray:
+    """The column, if it is of one of the types and without gaps."""
+    column = table[name]
+    if column.type not in types or column.null_count:
+        raise ValueError(f"{name} is {column.type} with {column.null_count} gaps")
+    return column
+
+
+@contextmanager
+def _damage_named(path: Path, without: str) -> Iterator[None]:
+    """What cannot be read as a StoreError that names the file."""
+    try:
+        yield
+    except PermissionError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}; change its permissions") from error
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{path} is damaged ({type(error).__name__}): restore it from a backup, or remove it; {without}"
+        ) from error
 
 
 class Checkpoint:
@@ -148,10 +238,20 @@ class Checkpoint:
         """The state last saved, or None where there is none."""
         if not self.path.exists():
             return None
-        try:
-            state: dict[str, object] = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise StoreError(
-                f"{self.path} is damaged ({type(error).__name__}): remove it, and the round is trained again from its start"
-            ) from error
-        return state
+        with _damage_named(self.path, "the round is then trained again from its start"):
+            _check_sums(self.path)
+            try:
+                state = torch.load(self.path, map_location="cpu", weights_only=True)
+            except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, AttributeError) as error:
+                raise ValueError(f"{error}") from error
+            if not isinstance(state, dict):
+                raise ValueError(f"it holds a {type(state).__name__}")
+            return state
+
+
+def _check_sums(path: Path) -> None:
+    """PyTorch reads a file with flipped bits without a word, though it keeps the sums that would tell."""
+    with zipfile.ZipFile(path) as archive:
+        bad = archive.testzip()
+    if bad is not None:
+        raise zipfile.BadZipFile(f"{bad} is not what was written")

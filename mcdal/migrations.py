@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, delete, insert, inspect, select, text
+from sqlalchemy import Connection, delete, func, insert, inspect, select, text
 
 from mcdal import schema
 from mcdal.errors import StoreError
@@ -28,20 +28,30 @@ def version(connection: Connection) -> int:
     """The number of the last step taken; 0 for an empty database."""
     if not inspect(connection).has_table(schema.schema_version.name):
         return 0
-    return int(connection.execute(select(schema.schema_version.c.version)).scalar_one_or_none() or 0)
+    return int(connection.execute(select(func.max(schema.schema_version.c.version))).scalar_one() or 0)
 
 
-def migrate(connection: Connection, name: str) -> None:
-    """Takes the steps that are missing, all in the caller's transaction. A store from a newer version is left alone."""
+def lacks_steps(connection: Connection, name: str) -> bool:
+    """Whether steps are missing. Raises StoreError for a store from a newer version, and for anything but a store."""
     present = version(connection)
     if present > len(MIGRATIONS):
         raise StoreError(
             f"{name} was written by a newer mcdal (schema {present}; this version knows {len(MIGRATIONS)}): "
             "upgrade mcdal, or use another --out. Nothing was changed"
         )
-    if present == len(MIGRATIONS):
+    if present == 0 and inspect(connection).get_table_names():
+        raise StoreError(
+            f"{name} is a database, but not an mcdal store: use another --out, or restore the store from a backup. "
+            "Nothing was changed"
+        )
+    return present < len(MIGRATIONS)
+
+
+def migrate(connection: Connection, name: str) -> None:
+    """Takes the steps that are missing, all in the caller's transaction."""
+    if not lacks_steps(connection, name):
         return
-    for step in MIGRATIONS[present:]:
+    for step in MIGRATIONS[version(connection) :]:
         step(connection)
     connection.execute(delete(schema.schema_version))
     connection.execute(insert(schema.schema_version).values(version=len(MIGRATIONS)))

@@ -3,6 +3,9 @@
 Each method is one transaction: after a kill the store holds all of it or nothing.
 """
 
+import json
+import math
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from mcdal import schema
 from mcdal.errors import StoreError
-from mcdal.migrations import migrate
+from mcdal.migrations import lacks_steps, migrate
 from mcdal.pool.base import Quarantined
 from mcdal.values import Ids, Label, Metrics, Picks
 
@@ -42,7 +45,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """A round. finished_at is None until its model is trained, tested and kept; seconds are by phase."""
+    """A round. finished_at is None until its model is trained, tested and kept; seconds are by phase; times are in UTC."""
 
     round: int
     seed: int
@@ -62,30 +65,101 @@ class MetricRecord:
 
 
 class Store:
-    """Runs, rounds, queries, labels and metrics in `folder / mcdal.db`."""
+    """Runs, rounds, queries, labels and metrics in `folder / mcdal.db`.
+
+    create: makes the store where there is none, and makes sure that it can be written and is whole. Without it a store is
+    opened as it stands, also from a folder or disk that cannot be written.
+    """
 
     def __init__(self, folder: Path, create: bool = True):
         self.path = folder / FILE_NAME
-        if not create and not self.path.exists():
-            raise StoreError(
-                f"no store in {folder}: {self.path} does not exist; `mcdal run ... --out {folder}` makes one"
-            )
+        self._refuse_nothing(folder, create)
+        self._engine = _engine(self.path, mode="rwc" if create else "rw")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"cannot write to {folder}: {error.strerror}; give another --out") from error
-        self._engine = _sqlite_engine(self.path)
-        with self._write() as connection:
-            migrate(connection, str(self.path))
+            if create:
+                self._open_to_write()
+            else:
+                self._open_as_it_stands()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def _refuse_nothing(self, folder: Path, create: bool) -> None:
+        """Looks from outside only: whoever opens and closes the file beside SQLite takes away SQLite's locks on it."""
+        try:
+            if create:
+                folder.mkdir(parents=True, exist_ok=True)
+            size = self.path.stat().st_size if self.path.exists() else None
+            # Runs begin after their store: an empty file without runs is what a kill at the very start leaves.
+            lost = size == 0 and (folder / "runs").is_dir() and any((folder / "runs").iterdir())
+        except OSError as error:
+            verb = "write to" if create else "read"
+            raise StoreError(f"cannot {verb} {folder}: {error.strerror or error}; give another --out") from error
+        if not create and size is None:
+            raise StoreError(
+                f"no store in {folder}: {self.path} does not exist; `mcdal run ... --out {folder}` makes one"
+            )
+        if lost:
+            raise StoreError(
+                f"{self.path} is empty, but there are runs beside it: restore it from a backup, or use another --out"
+            )
+        if not create and size == 0:
+            raise StoreError(f"{self.path} is empty: `mcdal run ... --out {folder}` begins it")
+
+    def _open_to_write(self) -> None:
+        with self.read() as connection:
+            lacks_steps(connection, str(self.path))  # refuses what is not ours before anything is written
+        self._use_wal()
+        with self.read() as connection:
+            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+        if found != "ok":
+            raise StoreError(f"{self.path}: {found}: {ADVICE[sqlite3.SQLITE_CORRUPT]}")
+        self._migrate()
+
+    def _open_as_it_stands(self) -> None:
+        try:
+            with self.read() as connection:
+                old = lacks_steps(connection, str(self.path))
+        except StoreError as error:
+            if not self._cannot_be_written(error) or Path(f"{self.path}-wal").exists():
+                raise
+            # Nobody can be writing, and nothing waits in a log: then SQLite can do without the files it keeps beside.
+            self._engine.dispose()
+            self._engine = _engine(self.path, mode="ro", immutable="1")
+            with self.read() as connection:
+                old = lacks_steps(connection, str(self.path))
+        if old:
+            self._use_wal()
+            self._migrate()
+
+    def _cannot_be_written(self, error: StoreError) -> bool:
+        return _code(error.__cause__) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+
+    def _migrate(self) -> None:
+        with self._write() as connection:
+            migrate(connection, str(self.path))
+
+    def _use_wal(self) -> None:
+        """Once for the file, which remembers it. SQLite says what it did instead of failing."""
+        with _in_words(self.path), self._engine.connect().execution_options(begin=None) as connection:
+            mode = connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar_one()
+        if mode != "wal":
+            raise StoreError(
+                f"{self.path}: this disk cannot hold a store safely (SQLite's write-ahead log is not possible): "
+                "give an --out on a local disk"
+            )
 
     # Runs
 
     def add_run(self, record: RunRecord, quarantined: Sequence[Quarantined] = ()) -> None:
         """Begins a run. Raises StoreError where a run of this id exists."""
         with self._write() as connection:
+            same = select(schema.runs.c.run_id).where(schema.runs.c.run_id == record.run_id)
+            if connection.execute(same).first() is not None:
+                raise StoreError(f"{self.path}: the run {record.run_id} is there already; nothing was changed")
             connection.execute(insert(schema.runs).values(**vars(record), created_at=_now()))
             if quarantined:
                 rows = [{"run_id": record.run_id, "sample_id": q.id, "reason": q.reason} for q in quarantined]
@@ -99,8 +173,9 @@ class Store:
 
     def runs(self) -> list[RunRecord]:
         """All runs, the oldest first."""
+        query = select(schema.runs).order_by(schema.runs.c.created_at, schema.runs.c.run_id)
         with self.read() as connection:
-            return [_record(row) for row in connection.execute(select(schema.runs).order_by(schema.runs.c.created_at))]
+            return [_record(row) for row in connection.execute(query)]
 
     def begin_session(self, run_id: str, environment: Mapping[str, Any]) -> int:
         """Notes that a process started to work on the run; gives the number of this session."""
@@ -126,9 +201,18 @@ class Store:
     # Rounds
 
     def begin_round(self, run_id: str, round: int, seed: int, picks: Picks, scored: bool, seconds: Metrics) -> None:
-        """Records a round and what it asks for, at once. `seconds`: what measuring and selecting took."""
+        """Records a round and what it asks for, at once. `seconds`: what measuring and selecting took.
+
+        Raises StoreError where a sample was asked for before.
+        """
         asked = [
-            {"run_id": run_id, "round": round, "sample_id": id, "score": float(score) if scored else None, "rank": rank}
+            {
+                "run_id": run_id,
+                "round": round,
+                "sample_id": id,
+                "score": _number(score, f"the score of {id}") if scored else None,
+                "rank": rank,
+            }
             for rank, (id, score) in enumerate(zip(picks.ids, picks.score, strict=True))
         ]
         with self._write() as connection:
@@ -136,7 +220,11 @@ class Store:
             before = connection.execute(select(func.count()).select_from(schema.queries).where(mine)).scalar_one()
             row = {"run_id": run_id, "round": round, "seed": seed, "labeled": before + len(asked), "started_at": _now()}
             connection.execute(insert(schema.rounds).values(**row, seconds=dict(seconds)))
-            connection.execute(insert(schema.queries), asked)
+            try:
+                if asked:
+                    connection.execute(insert(schema.queries), asked)
+            except IntegrityError as error:
+                raise StoreError(f"{self.path}: {_asked_twice(connection, run_id, round, picks.ids)}") from error
 
     def finish_round(self, run_id: str, round: int, metrics: Metrics, seconds: Metrics) -> None:
         """Records what a round reached, and that it is over."""
@@ -145,8 +233,12 @@ class Store:
             old = connection.execute(select(schema.rounds.c.seconds).where(where)).scalar_one()
             values = {"finished_at": _now(), "seconds": {**old, **seconds}}
             connection.execute(update(schema.rounds).where(where).values(**values))
-            rows = [{"run_id": run_id, "round": round, "name": name, "value": v} for name, v in metrics.items()]
-            connection.execute(insert(schema.metrics), rows)
+            rows = [
+                {"run_id": run_id, "round": round, "name": name, "value": _number(value, f"round {round}: {name}")}
+                for name, value in metrics.items()
+            ]
+            if rows:
+                connection.execute(insert(schema.metrics), rows)
 
     def rounds(self, run_id: str) -> list[RoundRecord]:
         """The rounds begun so far, in order."""
@@ -177,10 +269,10 @@ class Store:
             {
                 "run_id": run_id,
                 "sample_id": label.sample_id,
-                "value": label.value,
+                "value": int(label.value),  # SQLite would keep a NumPy integer as bytes
                 "by": label.by,
-                "at": label.at,
-                "key": f"{label.sample_id}/{label.value}/{label.by}/{label.at.isoformat()}",
+                "at": _utc(label.at),  # the column keeps no time zone
+                "key": json.dumps([label.sample_id, int(label.value), label.by, _utc(label.at).isoformat()]),
             }
             for label in given
         ]
@@ -219,45 +311,58 @@ class Store:
         """One transaction that takes the write lock at once: committed whole, or not at all."""
         with (
             _in_words(self.path),
-            self._engine.connect().execution_options(writes=True) as connection,
+            self._engine.connect().execution_options(begin="BEGIN IMMEDIATE") as connection,
             connection.begin(),
         ):
             yield connection
 
 
-def _sqlite_engine(path: Path) -> Engine:
-    """WAL, so that readers never wait; synchronous FULL, so that what was committed survives a power cut."""
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
+# Of each connection: what was committed survives a power cut; what REPLACE deletes is a deletion to the triggers too.
+PRAGMAS = ("synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON")
+
+BUSY_SECONDS = 30.0
+
+
+def _engine(path: Path, **how: str) -> Engine:
+    """how: SQLite's own parameters of a file address. As an address the path may hold any character, `?` and `#` too."""
+    url = URL.create("sqlite", database=path.absolute().as_uri(), query={"uri": "true", **how})
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        statement = connection.get_execution_options().get("begin", "BEGIN")
+        if statement is not None:
+            connection.exec_driver_sql(statement)
 
     return engine
 
 
-ADVICE = (
-    ("disk is full", "the disk is full: free some space and run the same command again; nothing recorded is lost"),
-    ("not a database", "this is not an mcdal store, or it is damaged: restore it from a backup, or use another --out"),
-    (
-        "malformed",
-        "the file is damaged: restore it from a backup, or save what can be read with `sqlite3 FILE .recover`",
+DAMAGED = "the file is damaged: restore it from a backup, or save what can be read with `sqlite3 FILE .recover`"
+ADVICE = {
+    sqlite3.SQLITE_FULL: "the disk is full: free some space and run the same command again; nothing recorded is lost",
+    sqlite3.SQLITE_NOTADB: (
+        "this is not an mcdal store, or it is damaged: restore it from a backup, or use another --out"
     ),
-    ("readonly", "the file or its folder cannot be written: change its permissions, or use another --out"),
-    ("unable to open", "the file cannot be opened: check the folder and its permissions, or use another --out"),
-    ("locked", "another process has held the store for 30 seconds: end it, or use another --out"),
-    (
-        "disk I/O error",
-        "the disk gave an error: check it (and that it is not a network folder), then run the command again",
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_READONLY: (
+        "the file or its folder cannot be written: change its permissions, copy the folder, or use another --out"
     ),
-)
+    sqlite3.SQLITE_CANTOPEN: (
+        "the file cannot be opened: check that its folder can be read and written, copy the folder, or use another --out"
+    ),
+    sqlite3.SQLITE_BUSY: f"another process has held the store for {BUSY_SECONDS:.0f} seconds: end it, or use another --out",
+    sqlite3.SQLITE_IOERR: (
+        "the disk gave an error: check that it is not full, not failing and not a network folder, "
+        "then run the same command again"
+    ),
+    sqlite3.SQLITE_CONSTRAINT: "what is recorded stands, and this does not fit to it; nothing was changed",
+}
 
 
 @contextmanager
@@ -265,10 +370,45 @@ def _in_words(path: Path) -> Iterator[None]:
     """Database errors as StoreErrors that name the file and say what to do."""
     try:
         yield
-    except DatabaseError as error:
-        said = str(error.orig)
-        advice = next((advice for part, advice in ADVICE if part in said), "nothing was changed")
-        raise StoreError(f"{path}: {said}: {advice}") from error
+    except DBAPIError as error:
+        raise StoreError(f"{path}: {error.orig}: {ADVICE.get(_code(error), DAMAGED)}") from error
+    except (ValueError, TypeError) as error:
+        # A page may be damaged so that only its JSON or its times cannot be read.
+        if not isinstance(error, json.JSONDecodeError) and "isoformat" not in str(error):
+            raise
+        raise StoreError(f"{path}: {error}: {DAMAGED}") from error
+
+
+def _code(error: BaseException | None) -> int:
+    """SQLite's number for what went wrong; 0 where it gave none."""
+    return int(getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)) & 0xFF
+
+
+def _asked_twice(connection: Connection, run_id: str, round: int, ids: Ids) -> str:
+    """Which sample the refused round asked for again, in words."""
+    q = schema.queries.c
+    query = select(q.sample_id, q.round).where(q.run_id == run_id, q.round != round)
+    before = {id: number for id, number in connection.execute(query)}
+    seen: set[str] = set()
+    for id in ids:
+        if id in before:
+            return f"round {round} of {run_id} asks for {id}, which round {before[id]} asked for; nothing was changed"
+        if id in seen:
+            return f"round {round} of {run_id} asks for {id} twice; nothing was changed"
+        seen.add(id)
+    return f"round {round} of {run_id} cannot be recorded; nothing was changed"
+
+
+def _number(value: float, name: str) -> float:
+    """A plain float: SQLite would keep a NumPy float32 as bytes, and not-a-number as nothing."""
+    number = float(value)
+    if math.isnan(number):
+        raise StoreError(f"{name} is not a number; nothing was changed")
+    return number
+
+
+def _utc(at: datetime) -> datetime:
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def _record(row: Any) -> RunRecord:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mcdal.report.ink import (
     BLUE,
@@ -147,8 +147,13 @@ def _row(
         mean = float(np.clip(measured.labeled.mean(), edges[0], edges[-1]))
         axes.plot([mean], [1.12], marker="v", color=INK, markersize=4, clip_on=False)
         axes.plot([mean, mean], [0, 1.05], color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
-    if len(steps := np.diff(edges)) and steps[-1] > 1.5 * steps[0]:
+    steps = np.diff(edges)
+    log = bool(steps[-1] > 1.5 * steps[0])
+    if log:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(numticks=7))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))  # the usual one writes formulas
+        axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.15), yticks=[])
@@ -156,4 +161,5 @@ def _row(
     axes.spines["bottom"].set_color(MUTED if last else FAINT)
     axes.tick_params(axis="x", which="both", length=3 if last else 0, labelbottom=last)
     if last:
-        axes.set_xlabel("score: a larger one means “label me first”", loc="right")
+        scale = ", on a log scale" if log else ""
+        axes.set_xlabel(f"score{scale}: a larger one means “label me first”", loc="right")

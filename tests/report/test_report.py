@@ -3,10 +3,11 @@
 import csv
 import io
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from example_store import Example, two_strategies_two_seeds
 from PIL import Image
@@ -246,6 +247,17 @@ def test_seeds_that_have_come_less_far_are_named(tmp_path: Path) -> None:
     assert "test accuracy with 100 labels: mean of 2 seeds" in text
     assert "(1 run without a finished round)" in text
     assert "Its last process ended with an error, before its first round: the disk is full" in text
+
+
+def test_scores_over_orders_of_magnitude(tmp_path: Path) -> None:
+    run = Example(rounds=2)
+    artifacts = Artifacts(tmp_path / "runs" / run.fill(tmp_path))
+    kept = artifacts.read_rows(1)
+    assert kept is not None and kept.score is not None
+    artifacts.write_rows(1, replace(kept, score=np.geomspace(1e-6, 0.5, len(kept.ids))))
+    text = read(write_report(tmp_path)).text
+    assert "score, on a log scale" in text and "0.001" in text
+    assert "mathdefault" not in text
 
 
 def test_many_classes_large_pictures_and_variants(tmp_path: Path) -> None:

@@ -1,0 +1,153 @@
+"""Training: the schedule, the order of images, bad losses, and what a step costs a strategy that takes none."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mcdal.errors import ConfigError, TrainingError
+from mcdal.models.aside import aside
+from mcdal.pool.base import UnlabeledView
+from mcdal.schedule import Optimization
+from mcdal.strategies.base import Strategy
+from mcdal.strategies.random import Random
+from mcdal.testing import NUMERICS, FakeModel, fake_pool, fake_trained, fake_training
+from mcdal.training import Training, endless, train
+
+
+def test_the_papers_schedule():
+    """100 epochs of 390 steps: one warm-up epoch, then .1, .02, .004, .0008 from 30, 60 and 80 % on."""
+    training = Training()
+    rate = lambda step: training.optimization.rate(step, training.steps, training.warmup, 39)  # noqa: E731
+    assert training.steps == 39_000
+    assert rate(0) == pytest.approx(0.1 / 390)
+    assert rate(389) == pytest.approx(0.1)
+    assert max(rate(step) for step in range(0, 39_000, 13)) <= 0.1, "the warm-up overshoots"
+    for epoch, lr in [
+        (1, 0.1),
+        (29, 0.1),
+        (30, 0.02),
+        (59, 0.02),
+        (60, 0.004),
+        (79, 0.004),
+        (80, 0.0008),
+        (99, 0.0008),
+    ]:
+        assert rate(390 * epoch) == pytest.approx(lr), epoch
+    assert rate(390 * 30 - 1) == pytest.approx(0.1)
+
+
+def test_the_published_warmup_overshoots_tenfold_at_10_percent():
+    optimization = Optimization(published_warmup=True)
+    assert optimization.rate(389, 39_000, 390, 5_000 // 128) == pytest.approx(1.0)
+    assert optimization.rate(389, 39_000, 390, 20_000 // 128) == pytest.approx(0.25)
+    assert optimization.rate(390, 39_000, 390, 5_000 // 128) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("n", "size"), [(10, 3), (3, 8), (1, 4), (7, 7)])
+def test_endless_shows_every_index_equally_often(n, size):
+    stream = endless(n, size, seed=4)
+    drawn = np.concatenate([next(stream) for _ in range(n * 3)])
+    assert (np.bincount(drawn[: len(drawn) // n * n], minlength=n) == len(drawn) // n).all()
+    for start in range(0, len(drawn) - n, n):
+        assert sorted(drawn[start : start + n]) == list(range(n)), "each pass is a permutation"
+
+
+def test_endless_begins_anywhere():
+    whole, later = endless(10, 4, seed=1), endless(10, 4, seed=1, start=6)
+    for _ in range(6):
+        next(whole)
+    for _ in range(5):
+        np.testing.assert_array_equal(next(whole), next(later))
+    assert not np.array_equal(next(endless(100, 50, seed=1)), next(endless(100, 50, seed=2)))
+
+
+def test_hooks_that_are_not_overridden_cost_nothing(monkeypatch):
+    """Random reads no unlabeled batch and makes no pass over the pool."""
+    read = []
+    real = type(fake_pool().images).batches
+
+    def batches(self, positions, device):
+        for chosen in positions:
+            read.append({self.ids[i] for i in chosen})
+            yield from real(self, [chosen], device)
+
+    monkeypatch.setattr(type(fake_pool().images), "batches", batches)
+    trained = fake_trained(Random())
+    assert set().union(*read) <= set(trained.labels)
+    read.clear()
+    trained.rows()
+    assert read == []
+
+
+def test_step_sees_unlabeled_images_without_labels():
+    seen = []
+
+    class Looks(Strategy):
+        def step(self, labeled, unlabeled, progress):
+            seen.append((set(labeled.ids), set(unlabeled.ids), unlabeled.y, unlabeled.output, progress))
+            assert labeled.output is not None and not labeled.output.logits.requires_grad
+
+    trained = fake_trained(Looks())
+    assert len(seen) == 8
+    for step, (labeled, unlabeled, y, output, progress) in enumerate(seen):
+        assert labeled <= set(trained.labels)
+        assert not unlabeled & set(trained.labels)
+        assert y is None and output is None
+        assert progress.step == step and progress.fraction == step / 8
+    assert "y" not in {field for field in UnlabeledView.__dataclass_fields__}  # noqa: C416
+
+
+def test_extra_loss_changes_the_task_model_and_is_declared():
+    class Pulls(Strategy):
+        def extra_loss(self, batch, losses, progress):
+            return batch.output.features.square().mean()
+
+    pulled, random = fake_trained(Pulls()), fake_trained(Random())
+    assert pulled.strategy.changes_task_model and not random.strategy.changes_task_model
+    assert not torch.equal(pulled.model.head.weight, random.model.head.weight)
+
+
+def test_aside_keeps_every_buffer_and_no_gradient():
+    torch.manual_seed(0)
+    model = FakeModel(3).train()
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    with aside(model):
+        output = model(torch.randn(8, 3, 6, 6))
+    assert model.training and not output.logits.requires_grad
+    for name, value in model.named_buffers():
+        assert torch.equal(value, before[name]), name
+    with pytest.raises(RuntimeError, match="broken"), aside(model):
+        model(torch.randn(8, 3, 6, 6))
+        raise RuntimeError("broken")
+    assert torch.equal(model.encoder[1].running_mean, before["encoder.1.running_mean"])
+
+
+def test_no_labels_is_an_error():
+    with pytest.raises(TrainingError, match="no labeled sample"):
+        train(FakeModel(3), fake_pool(), {}, Random(), fake_training(), numerics=NUMERICS)
+
+
+def test_a_loss_that_is_not_finite_stops():
+    pool = fake_pool()
+    labels = {id: pool.truth()[id] for id in pool.images.ids[:10]}
+    training = replace(fake_training(), optimization=Optimization(lr=1e200))
+    with pytest.raises(TrainingError, match=r"training loss is (nan|inf) at step"):
+        train(FakeModel(3), pool, labels, Random(), training, numerics=NUMERICS)
+
+
+def test_one_label_and_a_whole_pool_of_labels_train():
+    pool = fake_pool()
+    for n in (1, len(pool)):
+        labels = dict(list(pool.truth().items())[:n])
+        trained = train(FakeModel(3), pool, labels, Random(), fake_training(), numerics=NUMERICS)
+        assert 0 <= trained.metrics["train/accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+    "name", ["epochs", "steps_per_epoch", "batch_size", "unlabeled_batch_size", "measure_batch_size"]
+)
+def test_sizes_below_one_are_refused(name):
+    with pytest.raises(ConfigError, match=f"training.{name} = 0"):
+        Training(**{name: 0})
