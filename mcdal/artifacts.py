@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.torch
@@ -238,15 +237,18 @@ class Checkpoint:
         """The state last saved, or None where there is none."""
         if not self.path.exists():
             return None
-        with _damage_named(self.path, "the round is then trained again from its start"):
+        try:
             _check_sums(self.path)
-            try:
-                state = torch.load(self.path, map_location="cpu", weights_only=True)
-            except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, AttributeError) as error:
-                raise ValueError(f"{error}") from error
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
             if not isinstance(state, dict):
-                raise ValueError(f"it holds a {type(state).__name__}")
-            return state
+                raise TypeError(f"a {type(state).__name__} is not a state")
+        except PermissionError as error:
+            raise StoreError(f"cannot read {self.path}: {error.strerror or error}; change its permissions") from error
+        except Exception as error:  # whatever a reader of archives and pickles stumbles over
+            raise StoreError(
+                f"{self.path} is damaged ({type(error).__name__}): remove it, and the round is trained again from its start"
+            ) from error
+        return state
 
 
 def _check_sums(path: Path) -> None:

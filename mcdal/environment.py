@@ -12,7 +12,7 @@ from mcdal.device import Numerics
 from mcdal.version import __version__
 
 # A difference in one of these can change the last bits of a float, and with them a pick.
-DECISIVE = ("torch", "device", "precision", "channels_last", "compile", "threads", "cpu")
+DECISIVE = ("mcdal", "commit", "torch", "device", "precision", "channels_last", "compile", "threads", "cpu")
 
 
 def environment(numerics: Numerics) -> dict[str, str]:

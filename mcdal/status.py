@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -30,30 +31,59 @@ class RunStatus:
 
 def status(out: Path) -> list[RunStatus]:
     """Every run of the store in `out`, the oldest first."""
+    folders = out / "runs"
+    # Before the store is read: a run that ends in between has then said there how.
+    held = {folder.name for folder in folders.glob("*") if Artifacts(folder).held()}
     store = Store(out, create=False)
     try:
-        return [_of(store, out, record.run_id, record.config["protocol"]["rounds"]) for record in store.runs()]
+        return [_of(row, row.run_id in held, Artifacts(folders / row.run_id)) for row in _rows(store)]
     finally:
         store.close()
 
 
-def _of(store: Store, out: Path, run_id: str, total: int) -> RunStatus:
-    r, m, s = schema.rounds.c, schema.metrics.c, schema.sessions.c
+def _rows(store: Store) -> Sequence[Any]:
+    """One row a run, by one query: asking run by run would take long where there are many."""
+    runs, r, m, s = schema.runs.c, schema.rounds.c, schema.metrics.c, schema.sessions.c
+    done = (
+        select(r.run_id, func.count().label("done"), func.max(r.labeled).label("labels"))
+        .where(r.finished_at.is_not(None))
+        .group_by(r.run_id)
+        .subquery()
+    )
+    count = select(s.run_id, func.count().label("sessions"), func.max(s.session_id).label("last"))
+    sessions = count.group_by(s.run_id).subquery()
+    accuracy = (
+        select(m.value)
+        .where(m.run_id == runs.run_id, m.name == "test/accuracy")
+        .order_by(m.round.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    query = (
+        select(
+            runs.run_id,
+            runs.config,
+            done.c.done,
+            done.c.labels,
+            accuracy.label("accuracy"),
+            sessions.c.sessions,
+            s.outcome,
+        )
+        .select_from(schema.runs)
+        .outerjoin(done, done.c.run_id == runs.run_id)
+        .outerjoin(sessions, sessions.c.run_id == runs.run_id)
+        .outerjoin(schema.sessions, s.session_id == sessions.c.last)
+        .order_by(runs.created_at, runs.run_id)
+    )
     with store.read() as connection:
-        done, labels = connection.execute(
-            select(func.count(), func.coalesce(func.max(r.labeled), 0)).where(
-                r.run_id == run_id, r.finished_at.is_not(None)
-            )
-        ).one()
-        accuracy = connection.execute(
-            select(m.value).where(m.run_id == run_id, m.name == "test/accuracy").order_by(m.round.desc()).limit(1)
-        ).scalar_one_or_none()
-        sessions = connection.execute(select(func.count()).where(s.run_id == run_id)).scalar_one()
-        outcome = connection.execute(
-            select(s.outcome).where(s.run_id == run_id).order_by(s.session_id.desc()).limit(1)
-        ).scalar_one_or_none()
-    state, why = _state(Artifacts(out / "runs" / run_id).held(), done >= total, outcome)
-    return RunStatus(run_id, state, done, total, labels, accuracy, sessions, why)
+        return connection.execute(query).all()
+
+
+def _of(row: Any, held: bool, artifacts: Artifacts) -> RunStatus:
+    total, done = row.config["protocol"]["rounds"], row.done or 0
+    # Asked again of a run that has not said how it ended: it may have begun just now.
+    state, why = _state(held or (row.outcome is None and artifacts.held()), done >= total, row.outcome)
+    return RunStatus(row.run_id, state, done, total, row.labels or 0, row.accuracy, row.sessions or 0, why)
 
 
 def _state(held: bool, finished: bool, outcome: str | None) -> tuple[str, str]:

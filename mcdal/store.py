@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, insert, select, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, false, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -116,8 +116,11 @@ class Store:
         with self.read() as connection:
             found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
         if found != "ok":
-            raise StoreError(f"{self.path}: {found}: {ADVICE[sqlite3.SQLITE_CORRUPT]}")
+            raise StoreError(f"{self.path}: {' '.join(found.split())}: {DAMAGED}")
         self._migrate()
+        with self._write() as connection:
+            # Changes nothing, but SQLite lets a transaction of a file that is read-only begin, and refuses this.
+            connection.execute(update(schema.schema_version).where(false()).values(version=0))
 
     def _open_as_it_stands(self) -> None:
         try:
@@ -296,7 +299,8 @@ class Store:
             asked = select(q.sample_id).where(q.run_id == run_id, q.round <= through)
             query = query.where(schema.labels.c.sample_id.in_(asked))
         with self.read() as connection:
-            return {id: value for id, value in connection.execute(query.order_by(schema.labels.c.sample_id))}
+            rows = connection.execute(query.order_by(schema.labels.c.sample_id))
+            return {row.sample_id: row.value for row in rows}
 
     # Transactions
 
@@ -374,7 +378,7 @@ def _in_words(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: {error.orig}: {ADVICE.get(_code(error), DAMAGED)}") from error
     except (ValueError, TypeError) as error:
         # A page may be damaged so that only its JSON or its times cannot be read.
-        if not isinstance(error, json.JSONDecodeError) and "isoformat" not in str(error):
+        if not isinstance(error, json.JSONDecodeError | UnicodeDecodeError) and "isoformat" not in str(error):
             raise
         raise StoreError(f"{path}: {error}: {DAMAGED}") from error
 
@@ -388,7 +392,7 @@ def _asked_twice(connection: Connection, run_id: str, round: int, ids: Ids) -> s
     """Which sample the refused round asked for again, in words."""
     q = schema.queries.c
     query = select(q.sample_id, q.round).where(q.run_id == run_id, q.round != round)
-    before = {id: number for id, number in connection.execute(query)}
+    before = {row.sample_id: row.round for row in connection.execute(query)}
     seen: set[str] = set()
     for id in ids:
         if id in before:
@@ -399,7 +403,7 @@ def _asked_twice(connection: Connection, run_id: str, round: int, ids: Ids) -> s
     return f"round {round} of {run_id} cannot be recorded; nothing was changed"
 
 
-def _number(value: float, name: str) -> float:
+def _number(value: SupportsFloat, name: str) -> float:
     """A plain float: SQLite would keep a NumPy float32 as bytes, and not-a-number as nothing."""
     number = float(value)
     if math.isnan(number):

@@ -43,6 +43,29 @@ def test_the_documents_examples_run():
         exec(compile(code, "add_a_strategy", "exec"), {})
 
 
+def test_the_recipe_and_the_source_of_the_documents_run(tmp_path, monkeypatch):
+    from PIL import Image
+
+    from mcdal.config import build, override
+    from mcdal.loop import Plan, run
+    from mcdal.registry import load
+
+    code = blocks((ROOT / "docs" / "add_data.md").read_text(), "python")
+    for text in code:
+        (tmp_path / text.split()[1]).write_text(text)
+    for i in range(30):
+        place = tmp_path / "pets" / ("cat" if i % 2 else "dog") / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40 + i), (8 * i, 200 * (i % 2), 90)).save(place)
+    recipe = load("recipes", f"{tmp_path / 'my_recipes.py'}:pets")
+    run(Plan(build(recipe, tmp_path / "pets", "tiny"), recipe="pets"), tmp_path / "runs", device="cpu")
+
+    stripes = load("recipes", f"{tmp_path / 'my_source.py'}:Stripes")
+    pool = stripes(n=40).open(tmp_path / "cache")
+    assert pool.classes == ("lying", "standing")
+    assert override(build(recipe, tmp_path, "tiny"), {"source.size": "16"}).source.size == 16
+
+
 @pytest.fixture(scope="module")
 def session():
     """(command, lines shown) of the README's first session."""

@@ -1,0 +1,72 @@
+"""Stores of older versions are upgraded whole or not at all."""
+
+import pytest
+from sqlalchemy import inspect, text
+
+from mcdal import migrations
+from mcdal.errors import StoreError
+from mcdal.store import Store
+from tests.test_store import filled
+
+
+def add_teams(connection):
+    connection.execute(text("CREATE TABLE teams (name TEXT)"))
+    connection.execute(text("INSERT INTO teams SELECT run_id FROM runs"))
+
+
+def fail(connection):
+    connection.execute(text("DROP TABLE metrics"))
+    raise ZeroDivisionError
+
+
+def fail_in_sql(connection):
+    connection.execute(text("INSERT INTO nowhere VALUES (1)"))
+
+
+def look(folder):
+    """Version, tables and teams of a store."""
+    store = Store(folder, create=False)
+    with store.read() as connection:
+        tables = set(inspect(connection).get_table_names())
+        teams = [name for (name,) in connection.execute(text("SELECT name FROM teams"))] if "teams" in tables else []
+        found = migrations.version(connection), tables, teams
+    store.close()
+    return found
+
+
+def test_a_new_store_is_at_the_newest_version(tmp_path):
+    Store(tmp_path).close()
+    version, tables, _ = look(tmp_path)
+    assert version == len(migrations.MIGRATIONS)
+    assert {"runs", "rounds", "queries", "labels", "metrics"} <= tables
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_an_older_store_takes_the_missing_steps(tmp_path, monkeypatch, create):
+    filled(tmp_path)
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, add_teams))
+    Store(tmp_path, create).close()
+    Store(tmp_path, create).close()  # and takes them once
+    version, _, teams = look(tmp_path)
+    assert (version, teams) == (2, ["r"])
+
+
+@pytest.mark.parametrize(("step", "raised"), [(fail, ZeroDivisionError), (fail_in_sql, StoreError)])
+def test_a_step_that_fails_leaves_the_store_as_it_was(tmp_path, monkeypatch, step, raised):
+    path = filled(tmp_path)
+    before, looked = path.read_bytes(), look(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, add_teams, step))
+        with pytest.raises(raised):
+            Store(tmp_path)
+    assert path.read_bytes() == before
+    assert look(tmp_path) == looked
+
+
+def test_a_first_step_that_fails_leaves_an_empty_store(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, fail))
+        with pytest.raises(ZeroDivisionError):
+            Store(tmp_path)
+    Store(tmp_path).close()
+    assert look(tmp_path)[0] == 1

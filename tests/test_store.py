@@ -1,0 +1,562 @@
+"""The store: what is recorded stays, whoever writes beside it, and whatever happens to the file or the disk."""
+
+import contextlib
+import errno
+import multiprocessing
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, event, text
+
+import mcdal.store
+from mcdal.errors import StoreError
+from mcdal.loop import Plan, run
+from mcdal.status import status
+from mcdal.store import RunRecord, Store
+from mcdal.testing import fake_config
+from mcdal.values import Label, Picks
+from tests.runs import content
+
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+def record(run_id="r", rounds=3):
+    config = {"protocol": {"rounds": rounds}}
+    return RunRecord(run_id, "recipe", "full", "Random", 0, {}, config, ["a", "b"], 100, "data", [])
+
+
+def picks(*ids):
+    return Picks(ids, np.zeros(len(ids)))
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path)
+    store.add_run(record())
+    yield store
+    store.close()
+
+
+def filled(folder, samples=400):
+    """A closed store of several pages: one run, one round, one label a sample."""
+    store = Store(folder)
+    store.add_run(record())
+    ids = [f"folder/{i:05d}.png" for i in range(samples)]
+    store.begin_round("r", 0, 1, picks(*ids), False, {})
+    store.add_labels("r", [Label(id, 1, "ann") for id in ids])
+    store.finish_round("r", 0, {"test/accuracy": 0.5}, {})
+    store.close()
+    return folder / "mcdal.db"
+
+
+# SQLite as we want it
+
+
+def pragma(connection, name):
+    return connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+
+
+def test_sqlite_is_as_safe_as_it_can_be(store):
+    for transaction in (store.read, store._write):
+        with transaction() as connection:
+            assert pragma(connection, "journal_mode") == "wal"
+            assert pragma(connection, "synchronous") == 2  # FULL
+            assert pragma(connection, "foreign_keys") == 1
+            assert pragma(connection, "busy_timeout") == 30_000
+
+
+def test_a_write_takes_the_lock_when_it_begins(store, monkeypatch):
+    monkeypatch.setattr(mcdal.store, "BUSY_SECONDS", 0.05)
+    with contextlib.closing(Store(store.path.parent, create=False)) as other, store._write():
+        assert other.run("r") == record()  # readers do not wait
+        with pytest.raises(StoreError, match=r"mcdal\.db: database is locked: another process has held the store"):
+            other.begin_session("r", {})
+
+
+def test_a_reader_sees_one_state_throughout(store):
+    other = Store(store.path.parent, create=False)
+    count = text("SELECT count(*) FROM labels")
+    with other.read() as connection:
+        assert connection.execute(count).scalar_one() == 0
+        store.add_labels("r", [Label("a", 0, "ann")])
+        assert connection.execute(count).scalar_one() == 0
+    assert other.labels("r") == {"a": 0}
+    other.close()
+
+
+def test_a_transaction_is_recorded_whole_or_not_at_all(store):
+    with pytest.raises(StoreError, match="round 0: test/loss is not a number"):
+        store.begin_round("r", 0, 1, picks("a"), False, {})
+        store.finish_round("r", 0, {"test/accuracy": 0.5, "test/loss": float("nan")}, {})
+    assert store.metrics("r") == [] and store.rounds("r")[0].finished_at is None
+
+
+def test_a_disk_without_write_ahead_log_is_refused(tmp_path, monkeypatch):
+    real = mcdal.store._engine
+    monkeypatch.setattr(mcdal.store, "_engine", lambda path, **how: real(path, **how, vfs="unix-dotfile"))
+    with pytest.raises(StoreError, match="give an --out on a local disk"):
+        Store(tmp_path)
+
+
+# Labels and queries
+
+
+@pytest.mark.parametrize("statement", ["UPDATE labels SET value = 0", "DELETE FROM labels"])
+def test_the_database_itself_refuses_to_change_labels(store, statement):
+    store.add_labels("r", [Label("a", 1, "ann")])
+    store.close()
+    with (
+        contextlib.closing(sqlite3.connect(store.path)) as plain,
+        pytest.raises(sqlite3.IntegrityError, match="append-only"),
+    ):
+        plain.execute(statement)
+    assert store.labels("r") == {"a": 1}
+
+
+def test_labels_cannot_be_replaced_through_the_store(store):
+    store.add_labels("r", [Label("a", 1, "ann")])
+    replace = 'REPLACE INTO labels SELECT label_id, run_id, sample_id, 0, "by", at, key FROM labels'
+    with pytest.raises(StoreError, match="labels are append-only"), store._write() as connection:
+        connection.exec_driver_sql(replace)
+    assert store.labels("r") == {"a": 1}
+
+
+def test_a_correction_is_a_newer_row(store):
+    store.add_labels("r", [Label("a", 1, "ann", NOON), Label("b", 0, "ann", NOON)])
+    store.add_labels("r", [Label("a", 0, "bob", NOON - timedelta(days=1))])  # newest: recorded last
+    assert store.labels("r") == {"a": 0, "b": 0}
+    assert len(rows_of(store, "labels")) == 3
+
+
+def test_the_same_label_said_twice_is_kept_once(store):
+    said = [Label("a", 1, "ann", NOON), Label("a", 1, "ann", NOON)]
+    store.add_labels("r", said)
+    store.add_labels("r", said)
+    east = timezone(timedelta(hours=2))
+    store.add_labels("r", [Label("a", 1, "ann", NOON.astimezone(east))])
+    ((_, _, sample, value, by, at, _),) = rows_of(store, "labels")
+    assert (sample, value, by, at) == ("a", 1, "ann", "2026-01-02 12:00:00.000000")
+
+
+def test_labels_that_differ_are_never_taken_for_the_same(store):
+    store.add_labels("r", [Label("s", 1, "2/z", NOON), Label("s/1", 2, "z", NOON), Label("s", 1, "z", NOON)])
+    assert len(rows_of(store, "labels")) == 3
+    store.add_labels("r", [])
+
+
+def test_labels_through_a_round(store):
+    store.begin_round("r", 0, 1, picks("a", "b"), False, {})
+    store.begin_round("r", 1, 1, picks("c"), True, {})
+    store.add_labels("r", [Label(id, 1, "ann") for id in "abc"])
+    assert list(store.labels("r", through=0)) == ["a", "b"]
+    assert list(store.labels("r", through=1)) == list(store.labels("r")) == ["a", "b", "c"]
+    assert store.labels("r", through=-1) == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("c", "a"), "round 1 of r asks for a, which round 0 asked for"),
+        (("c", "d", "d"), "round 1 of r asks for d twice"),
+    ],
+)
+def test_a_sample_is_asked_for_once_a_run(store, asked, words):
+    store.begin_round("r", 0, 1, picks("a", "b"), False, {})
+    with pytest.raises(StoreError, match=rf"mcdal\.db: {words}"):
+        store.begin_round("r", 1, 1, picks(*asked), False, {})
+    assert len(store.rounds("r")) == 1 and len(rows_of(store, "queries")) == 2
+
+
+def test_what_is_recorded_is_not_recorded_again(store):
+    with pytest.raises(StoreError, match="the run r is there already"):
+        store.add_run(record())
+    store.begin_round("r", 0, 1, picks("a"), False, {})
+    with pytest.raises(StoreError, match=r"rounds\.round: what is recorded stands"):
+        store.begin_round("r", 0, 1, picks("b"), False, {})
+    with pytest.raises(StoreError, match="FOREIGN KEY"):
+        store.add_labels("nobody", [Label("a", 1, "ann")])
+
+
+def test_numbers_arrive_as_numbers(store):
+    store.begin_round("r", 0, 1, Picks(("a",), np.float32([0.25])), True, {})
+    store.finish_round("r", 0, {"test/accuracy": np.float64(0.5)}, {})
+    assert rows_of(store, "queries")[0][3] == 0.25
+    assert store.metrics("r")[0].value == 0.5
+    with pytest.raises(StoreError, match="the score of b is not a number"):
+        store.begin_round("r", 1, 1, Picks(("b",), np.array([np.nan])), True, {})
+
+
+def rows_of(store, table):
+    with store.read() as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(f"SELECT * FROM {table}")]
+
+
+# Several processes
+
+
+def _say(folder, me, together):
+    together.wait()
+    store = Store(folder)  # all four create it at once
+    with contextlib.suppress(StoreError):
+        store.add_run(record())
+    together.wait()
+    for i in range(10):
+        same = Label(f"all/{i}", 1, "all", NOON)  # everybody says these
+        store.add_labels("r", [same, Label(f"{me}/{i}", 0, me)])
+    store.close()
+
+
+def test_four_processes_at_once_lose_and_double_no_label(tmp_path):
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    together = context.Barrier(5, timeout=60)
+    writers = [context.Process(target=_say, args=(tmp_path, f"p{i}", together)) for i in range(4)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: these do without them
+        for writer in writers:
+            writer.start()
+    together.wait()
+    together.wait()
+    store, seen = Store(tmp_path, create=False), 0
+    while any(writer.is_alive() for writer in writers):
+        now = len(store.labels("r"))  # reading while they write
+        assert now >= seen
+        seen = now
+        time.sleep(0.02)
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    expected = {f"{who}/{i}": int(who == "all") for who in ("p0", "p1", "p2", "p3", "all") for i in range(10)}
+    assert store.labels("r") == expected
+    assert len(rows_of(store, "labels")) == len(expected)
+    store.close()
+
+
+# Files that are not a store, or not any more
+
+
+def _newer(path):
+    with contextlib.closing(sqlite3.connect(path)) as plain, plain:
+        plain.execute("UPDATE schema_version SET version = 99")
+
+
+def _not_a_database(path):
+    path.write_bytes(b"these are my notes, not a database\n" * 200)
+
+
+def _of_another_program(path):
+    path.unlink()
+    with contextlib.closing(sqlite3.connect(path)) as plain, plain:
+        plain.execute("CREATE TABLE songs (name TEXT)")
+
+
+def _overwritten(path):
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xaa" * (path.stat().st_size - 3 * 4096))
+
+
+def _cut_short(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+NOT_A_STORE = [
+    (_newer, "written by a newer mcdal .schema 99; .*upgrade mcdal"),
+    (_not_a_database, "not a database: .*restore it from a backup, or use another --out"),
+    (_of_another_program, "not an mcdal store: use another --out"),
+    (_overwritten, "the file is damaged: restore it from a backup"),
+    (_cut_short, "the file is damaged: restore it from a backup"),
+]
+
+
+@pytest.mark.parametrize("create", [True, False], ids=["to write", "as it stands"])
+@pytest.mark.parametrize(("spoil", "words"), NOT_A_STORE, ids=[spoil.__name__[1:] for spoil, _ in NOT_A_STORE])
+def test_what_is_not_a_store_is_named_and_left_as_it_is(tmp_path, spoil, words, create):
+    path = filled(tmp_path)
+    spoil(path)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=rf"(?s)mcdal\.db.*{words}"):
+        status(tmp_path) if not create else Store(tmp_path)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["mcdal.db"]
+
+
+def test_damage_in_the_middle_is_found_before_anything_is_written(tmp_path):
+    path = filled(tmp_path)
+    with contextlib.closing(sqlite3.connect(path)) as plain:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'queries_by_round'"
+        (page,) = plain.execute(query).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xaa" * 64)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"mcdal\.db.*the file is damaged"):
+        Store(tmp_path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage", ["UPDATE runs SET config = '{\"a'", "UPDATE sessions SET started_at = 'x', environment = x'ff'"]
+)
+def test_damage_that_sqlite_cannot_see(tmp_path, damage):
+    path = filled(tmp_path)
+    store = Store(tmp_path)
+    store.begin_session("r", {})
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as plain, plain:
+        plain.execute(damage)
+    store = Store(tmp_path)
+    with pytest.raises(StoreError, match=r"mcdal\.db: .*the file is damaged"):
+        store.runs()
+        store.last_environment("r")
+    store.close()
+
+
+def test_an_empty_file_without_runs_is_what_a_kill_at_the_start_leaves(tmp_path):
+    (tmp_path / "mcdal.db").touch()
+    with pytest.raises(StoreError, match=r"mcdal\.db is empty: `mcdal run"):
+        Store(tmp_path, create=False)
+    store = Store(tmp_path)
+    assert store.runs() == []
+    store.close()
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_an_empty_file_beside_runs_is_a_store_that_was_lost(tmp_path, create):
+    (tmp_path / "mcdal.db").touch()
+    (tmp_path / "runs" / "some").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"mcdal\.db is empty, but there are runs beside it: restore it"):
+        Store(tmp_path, create)
+    assert (tmp_path / "mcdal.db").stat().st_size == 0
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path):
+    (tmp_path / "mcdal.db").mkdir()
+    with pytest.raises(StoreError, match=r"mcdal\.db: unable to open"):
+        Store(tmp_path)
+
+
+def test_no_store_is_told_and_nothing_is_made(tmp_path):
+    with pytest.raises(StoreError, match=r"no store in .*here: .*`mcdal run"):
+        Store(tmp_path / "here", create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Places
+
+
+@pytest.mark.parametrize(
+    "name", ["with space", "a#b", "what?mode=ro", "100%41", "bücher 图 🐈", "x&immutable=1", "'\"$"]
+)
+def test_any_folder_name(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    filled(Path(name))  # relative, as on the command line
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted([name, "mcdal.db"])
+    (found,) = status(tmp_path / name)
+    assert found.labels == 400
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc here")
+def test_a_folder_that_cannot_be_made():
+    with pytest.raises(StoreError, match=r"cannot write to /proc/nothing/here: .*give another --out"):
+        Store(Path("/proc/nothing/here"))
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"cannot write to .*file: .*give another --out"):
+        Store(tmp_path / "file")
+    with pytest.raises(StoreError, match=r"no store in .*file"):
+        Store(tmp_path / "file", create=False)
+
+
+def test_permission_denied(tmp_path, monkeypatch):
+    def mkdir(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(StoreError, match=r"cannot write to .*here: Permission denied; give another --out"):
+        run(Plan(fake_config()), tmp_path / "here", device="cpu")
+
+
+# Folders that cannot be written. Root can write everywhere, so root becomes somebody else for a while.
+
+
+@contextlib.contextmanager
+def somebody_else():
+    if not hasattr(os, "geteuid"):
+        pytest.skip("permissions are another matter here")
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if me == 0:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that another user may enter, unlike those of tmp_path."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        folder.chmod(0o755)
+
+
+def forbid(folder):
+    for path in folder.iterdir():
+        path.chmod(0o444)
+    folder.chmod(0o555)
+
+
+def test_status_of_a_folder_that_cannot_be_written(open_folder):
+    run_folder = open_folder / "runs" / "r"
+    filled(open_folder)
+    run_folder.mkdir(parents=True)
+    (run_folder / "lock").touch()
+    (open_folder / "mcdal.db").chmod(0o444)
+    open_folder.chmod(0o555)
+    with somebody_else():
+        before = sorted(open_folder.rglob("*"))
+        (found,) = status(open_folder)
+        assert (found.state, found.labels, found.accuracy) == ("interrupted", 400, 0.5)
+        with pytest.raises(StoreError, match="cannot be"):
+            Store(open_folder)
+        assert sorted(open_folder.rglob("*")) == before
+
+
+def test_status_of_a_folder_of_somebody_at_work(open_folder):
+    filled(open_folder)
+    store = Store(open_folder)
+    store.add_labels("r", [Label("late", 1, "ann")])  # in the log, not yet in the file
+    forbid(open_folder)
+    with somebody_else():
+        other = Store(open_folder, create=False)
+        assert other.labels("r")["late"] == 1
+        with pytest.raises(StoreError, match="cannot be written: change its permissions"):
+            other.begin_session("r", {})
+        other.close()
+    open_folder.chmod(0o755)
+    store.close()
+
+
+def test_a_log_that_nobody_may_finish_is_not_passed_over(open_folder, tmp_path):
+    filled(tmp_path)
+    store = Store(tmp_path)
+    store.add_labels("r", [Label("late", 1, "ann")])
+    for name in ("mcdal.db", "mcdal.db-wal"):  # as somebody may copy a store in use
+        (open_folder / name).write_bytes((tmp_path / name).read_bytes())
+    store.close()
+    forbid(open_folder)
+    with somebody_else(), pytest.raises(StoreError, match=r"mcdal\.db: unable to open .*copy the folder"):
+        Store(open_folder, create=False)
+
+
+def test_a_store_that_may_be_read_only_is_not_begun(open_folder):
+    filled(open_folder)
+    (open_folder / "mcdal.db").chmod(0o444)
+    open_folder.chmod(0o777)
+    with somebody_else(), pytest.raises(StoreError, match=r"mcdal\.db: .*cannot be written: change its permissions"):
+        Store(open_folder)
+
+
+# Full disks
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The content of a run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole")
+    run(Plan(fake_config()), out, device="cpu")
+    return content(out)
+
+
+@pytest.mark.parametrize("room", [None, 0, 1], ids=["none at all", "for the tables", "for some rows"])
+def test_a_full_database_is_told_and_continued_when_there_is_room(tmp_path, whole, room):
+    pages = 1
+    if room is not None:
+        with contextlib.closing(Store(tmp_path)) as store, store.read() as connection:
+            pages = room + pragma(connection, "page_count")
+
+    def limit(connection, _record):
+        connection.execute(f"PRAGMA max_page_count={pages}")
+
+    event.listen(Engine, "connect", limit)
+    try:
+        with pytest.raises(StoreError, match=r"mcdal\.db: database or disk is full: .*free some space"):
+            run(Plan(fake_config()), tmp_path, device="cpu")
+    finally:
+        event.remove(Engine, "connect", limit)
+    run(Plan(fake_config()), tmp_path, device="cpu")
+    assert content(tmp_path) == whole
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real disk of one megabyte; only root may have one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small disk needs root on Linux")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("free", [0, 20, 60, 110, 150, 200], ids="{} kB free".format)
+def test_a_full_disk_is_told_and_continued_when_there_is_room(small_disk, whole, free):
+    ballast = small_disk / "ballast"
+    room = os.statvfs(small_disk)
+    ballast.write_bytes(b"x" * (room.f_bavail * room.f_frsize - free * 1024))
+    with pytest.raises(StoreError, match=r"full|No space left on device") as told:
+        run(Plan(fake_config()), small_disk / "out", device="cpu")
+    assert "same command" in str(told.value)
+    ballast.unlink()
+    run(Plan(fake_config()), small_disk / "out", device="cpu")
+    assert content(small_disk / "out") == whole
+    assert list(small_disk.rglob("*.part")) == []
+
+
+# Size
+
+
+def test_a_large_run_is_quick(tmp_path):
+    """Minutes, were it not for the indexes; the bounds are loose for the sake of slow machines."""
+    store = Store(tmp_path)
+    store.add_run(record())
+    for round in range(20):
+        ids = [f"{round}/{i}" for i in range(2500)]
+        store.begin_round("r", round, 1, picks(*ids), True, {})
+        store.add_labels("r", [Label(id, 1, "ann") for id in ids])
+    begun = time.monotonic()
+    assert len(store.labels("r", through=9)) == 25_000
+    assert len(store.asked("r", 19)) == 2500
+    store.begin_round("r", 20, 1, picks(*[f"20/{i}" for i in range(2500)]), True, {})
+    assert status(tmp_path)[0].state == "interrupted"
+    assert time.monotonic() - begun < 5
+    store.close()
+
+
+def test_no_query_of_labels_reads_the_whole_table(store):
+    plans = []
+
+    def explain(_connection, cursor, statement, parameters, *_):
+        if "JOIN" in statement:
+            plans.extend(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall())
+
+    event.listen(Engine, "before_cursor_execute", explain)
+    try:
+        store.labels("r", through=3)
+    finally:
+        event.remove(Engine, "before_cursor_execute", explain)
+    assert any("labels_by_sample" in step for step in plans) and any("queries_by_round" in step for step in plans)
+    assert not [step for step in plans if step in ("SCAN labels", "SCAN queries")]
