@@ -1,10 +1,13 @@
 """How fast to learn at each step, and the optimizer that follows it."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from mcdal.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,14 @@ class Optimization:
 
     published_warmup: bool = False
     """Repeats the published warm-up, which counts batches of labeled images: 10 % of CIFAR-10 go up to 10 x lr."""
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "momentum", "weight_decay", "gamma", "warmup_epochs"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"training.optimization.{name} = {value}: it must be a number of at least 0")
+        if not all(0 <= m <= 1 for m in self.milestones):
+            raise ConfigError(f"training.optimization.milestones = {self.milestones}: they are shares between 0 and 1")
 
     def rate(self, step: int, steps: int, warmup: int, labeled_batches: int) -> float:
         """Learning rate of optimizer step `step` (from 0) of `steps`, the first `warmup` of them rising.

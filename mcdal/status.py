@@ -111,4 +111,6 @@ def show(runs: Sequence[RunStatus], as_json: bool) -> None:
         accuracy = "" if each.accuracy is None else f"{100 * each.accuracy:.2f} %"
         rounds = f"{each.rounds_done}/{each.rounds}"
         table.add_row(each.run_id, each.state, rounds, f"{each.labels:,}", accuracy, str(each.sessions), each.why)
-    Console(highlight=False).print(table)
+    # In a pipe there is no width to keep to: a folded id could not be searched for.
+    console = Console(highlight=False)
+    (console if console.is_terminal else Console(highlight=False, width=1_000)).print(table)
