@@ -6,7 +6,7 @@ computed again, to the same bits.
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -204,7 +204,8 @@ class Run:
             self.store.end_session(number, "stopped")
             raise
         except Exception as error:
-            self.store.end_session(number, f"{type(error).__name__}: {error}")
+            with suppress(StoreError):  # on a full disk this fails too, and must not hide the first error
+                self.store.end_session(number, f"{type(error).__name__}: {error}")
             raise
         self.store.end_session(number, self.outcome)
 

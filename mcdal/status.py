@@ -112,5 +112,6 @@ def show(runs: Sequence[RunStatus], as_json: bool) -> None:
         rounds = f"{each.rounds_done}/{each.rounds}"
         table.add_row(each.run_id, each.state, rounds, f"{each.labels:,}", accuracy, str(each.sessions), each.why)
     # In a pipe there is no width to keep to: a folded id could not be searched for.
-    console = Console(highlight=False)
-    (console if console.is_terminal else Console(highlight=False, width=1_000)).print(table)
+    # Without markup: an error may hold brackets, and they are not for colours.
+    console = Console(highlight=False, markup=False)
+    (console if console.is_terminal else Console(highlight=False, markup=False, width=1_000)).print(table)

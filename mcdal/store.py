@@ -6,7 +6,8 @@ Each method is one transaction: after a kill the store holds all of it or nothin
 import json
 import math
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -92,22 +93,21 @@ class Store:
         try:
             if create:
                 folder.mkdir(parents=True, exist_ok=True)
-            size = self.path.stat().st_size if self.path.exists() else None
-            # Runs begin after their store: an empty file without runs is what a kill at the very start leaves.
-            lost = size == 0 and (folder / "runs").is_dir() and any((folder / "runs").iterdir())
+            there = self.path.exists()
+            if there and self.path.stat().st_size > 0:
+                return
+            # Rounds begin after their store. A new one would take up their half-done trainings, whatever their recipe was.
+            lost = next((folder / "runs").glob("*/round_*"), None) is not None
         except OSError as error:
             verb = "write to" if create else "read"
             raise StoreError(f"cannot {verb} {folder}: {error.strerror or error}; give another --out") from error
-        if not create and size is None:
-            raise StoreError(
-                f"no store in {folder}: {self.path} does not exist; `mcdal run ... --out {folder}` makes one"
-            )
+        state = "is empty" if there else "does not exist"
         if lost:
             raise StoreError(
-                f"{self.path} is empty, but there are runs beside it: restore it from a backup, or use another --out"
+                f"{self.path} {state}, but there are runs beside it: restore it from a backup, or give another --out"
             )
-        if not create and size == 0:
-            raise StoreError(f"{self.path} is empty: `mcdal run ... --out {folder}` begins it")
+        if not create:  # an empty file is what a kill at the very start leaves
+            raise StoreError(f"no store in {folder}: {self.path} {state}; `mcdal run ... --out {folder}` makes one")
 
     def _open_to_write(self) -> None:
         with self.read() as connection:
@@ -148,7 +148,7 @@ class Store:
     def _use_wal(self) -> None:
         """Once for the file, which remembers it. SQLite says what it did instead of failing."""
         with _in_words(self.path), self._engine.connect().execution_options(begin=None) as connection:
-            mode = connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar_one()
+            mode = _patiently(lambda: connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar_one())
         if mode != "wal":
             raise StoreError(
                 f"{self.path}: this disk cannot hold a store safely (SQLite's write-ahead log is not possible): "
@@ -381,6 +381,18 @@ def _in_words(path: Path) -> Iterator[None]:
         if not isinstance(error, json.JSONDecodeError | UnicodeDecodeError) and "isoformat" not in str(error):
             raise
         raise StoreError(f"{path}: {error}: {DAMAGED}") from error
+
+
+def _patiently(ask: Callable[[], str]) -> str:
+    """Where several processes make a store at once, SQLite refuses some of them instead of letting them wait."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return ask()
+        except DBAPIError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
+                raise
+            time.sleep(0.01)
 
 
 def _code(error: BaseException | None) -> int:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from datetime import UTC, datetime, timedelta, timezone
@@ -98,6 +99,20 @@ def test_a_transaction_is_recorded_whole_or_not_at_all(store):
         store.begin_round("r", 0, 1, picks("a"), False, {})
         store.finish_round("r", 0, {"test/accuracy": 0.5, "test/loss": float("nan")}, {})
     assert store.metrics("r") == [] and store.rounds("r")[0].finished_at is None
+
+
+def test_a_store_that_others_make_at_the_same_time_is_waited_for(tmp_path):
+    """The change to the write-ahead log is the one statement for which SQLite does not wait by itself."""
+    with contextlib.closing(sqlite3.connect(filled(tmp_path), check_same_thread=False)) as other:
+        other.execute("PRAGMA journal_mode=DELETE")
+        other.execute("BEGIN IMMEDIATE")
+        end = threading.Timer(0.3, other.rollback)
+        end.start()
+        store = Store(tmp_path)
+        end.join()
+        with store.read() as connection:
+            assert pragma(connection, "journal_mode") == "wal"
+        store.close()
 
 
 def test_a_disk_without_write_ahead_log_is_refused(tmp_path, monkeypatch):
@@ -320,7 +335,7 @@ def test_damage_that_sqlite_cannot_see(tmp_path, damage):
 
 def test_an_empty_file_without_runs_is_what_a_kill_at_the_start_leaves(tmp_path):
     (tmp_path / "mcdal.db").touch()
-    with pytest.raises(StoreError, match=r"mcdal\.db is empty: `mcdal run"):
+    with pytest.raises(StoreError, match=r"mcdal\.db is empty; `mcdal run"):
         Store(tmp_path, create=False)
     store = Store(tmp_path)
     assert store.runs() == []
@@ -328,12 +343,17 @@ def test_an_empty_file_without_runs_is_what_a_kill_at_the_start_leaves(tmp_path)
 
 
 @pytest.mark.parametrize("create", [True, False])
-def test_an_empty_file_beside_runs_is_a_store_that_was_lost(tmp_path, create):
-    (tmp_path / "mcdal.db").touch()
-    (tmp_path / "runs" / "some").mkdir(parents=True)
-    with pytest.raises(StoreError, match=r"mcdal\.db is empty, but there are runs beside it: restore it"):
+@pytest.mark.parametrize("empty", [True, False], ids=["empty", "missing"])
+def test_rounds_without_their_store_are_not_taken_up_by_a_new_one(tmp_path, empty, create):
+    run(Plan(fake_config()), tmp_path, device="cpu")
+    (tmp_path / "mcdal.db").unlink()
+    if empty:
+        (tmp_path / "mcdal.db").touch()
+    before = sorted(tmp_path.rglob("*"))
+    state = "is empty" if empty else "does not exist"
+    with pytest.raises(StoreError, match=rf"mcdal\.db {state}, but there are runs beside it: restore it"):
         Store(tmp_path, create)
-    assert (tmp_path / "mcdal.db").stat().st_size == 0
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_folder_in_the_place_of_the_file(tmp_path):
