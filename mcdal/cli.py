@@ -1,13 +1,19 @@
 """The command line. Heavy imports happen inside the commands, so that `--help` and completion are quick."""
 
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcdal.errors import ConfigError, McdalError
+from mcdal.errors import McdalError
 from mcdal.version import __version__
+
+if TYPE_CHECKING:
+    from mcdal.loop import Plan
 
 app = typer.Typer(
     name="mcdal",
@@ -52,7 +58,12 @@ def run(
     out: Out = Path("runs"),
     scale: Annotated[str | None, typer.Option("--scale", help="A size of the recipe, such as small.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field: --set strategy.heads=4")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Change a field: --set strategy.heads=4. `mcdal recipes NAME` shows them.",
+        ),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     dry_run: Annotated[
@@ -62,16 +73,13 @@ def run(
     json: Json = False,
 ) -> None:
     """Play a run, or continue it where it was interrupted."""
-    from mcdal import console, estimate, loop
-
-    plan = _plan(recipe, data, strategy, seed, scale, settings or [])
-    if dry_run:
-        estimate.show(estimate.estimate(plan, out, device), json)
-        return
-    with console.listener(quiet, json) as listen:
-        run_id = loop.run(plan, out, device=device, listen=listen)
-        if not json:
-            listen("hint", text=f"mcdal report {run_id} --out {out}")
+    with _stoppable():
+        plan = _plan(recipe, data, strategy, seed, scale, settings or [])
+        plan.config.training.numerics(device)  # a device that is not there is told before anything is written
+        if dry_run:
+            _estimate(plan, out, device, quiet, json)
+        else:
+            _play(plan, out, device, quiet, json)
 
 
 @app.command()
@@ -122,25 +130,49 @@ def version(
 
 def _plan(
     recipe: str, data: Path | None, strategy: str | None, seed: int, scale: str | None, settings: list[str]
-) -> "loop.Plan":  # type: ignore[name-defined]
+) -> "Plan":
     from dataclasses import replace
 
     from mcdal import registry
-    from mcdal.config import build, default_scale, override
+    from mcdal.config import build, canonical, default_scale, override, parse_settings
     from mcdal.loop import Plan
 
-    overrides: dict[str, str] = {}
-    for setting in settings:
-        field, equals, value = setting.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {setting}: write FIELD=VALUE, such as strategy.heads=4")
-        overrides[field] = value
+    overrides = parse_settings(settings)
     function = registry.load("recipes", recipe)
     config = build(function, data, scale)
-    name = strategy or registry.name_of(config.strategy)
     if strategy is not None:
-        config = replace(config, strategy=registry.load("strategies", strategy)())
-    return Plan(override(config, overrides), seed, recipe, scale or default_scale(function), overrides, name)
+        kind = registry.load("strategies", strategy)
+        # A recipe may have set fields of its own strategy: naming that strategy keeps them.
+        config = config if type(config.strategy) is kind else replace(config, strategy=kind())
+    config = override(config, overrides)
+    name = strategy or registry.name_of(config.strategy)
+    return Plan(config, seed, recipe, scale or default_scale(function), canonical(config, overrides), name)
+
+
+def _estimate(plan: "Plan", out: Path, device: str, quiet: bool, json: bool) -> None:
+    from mcdal import console, estimate
+    from mcdal.events import nobody
+
+    with nullcontext(nobody) if json else console.listener(quiet, False) as listen:
+        found = estimate.estimate(plan, out, device, listen)
+    estimate.show(found, json)
+
+
+def _play(plan: "Plan", out: Path, device: str, quiet: bool, json: bool) -> None:
+    from mcdal import console, loop
+
+    with console.listener(quiet, json) as listen:
+        heard = set()
+
+        def tell(kind: str, **fields: object) -> None:
+            heard.add(kind)
+            listen(kind, **fields)
+
+        run_id = loop.run(plan, out, device=device, listen=tell)
+        if "round" not in heard:
+            listen("notice", text="nothing was left to do: this run was finished before")
+        if not json:
+            listen("hint", text=f"mcdal report {run_id} --out {shlex.quote(str(out))}")
 
 
 def _list(kind: str, name: str | None) -> None:
@@ -155,6 +187,16 @@ def _list(kind: str, name: str | None) -> None:
         typer.echo(f"{each:<{width}}  {line}")
 
 
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C ends a command with a word on how to go on, and with the exit code that shells expect."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command continues", err=True)
+        raise typer.Exit(130) from None
+
+
 def main() -> None:
     """The command `mcdal`. Problems that a person can mend are told in a line; the rest is a bug and shows its traceback."""
     try:
@@ -162,6 +204,3 @@ def main() -> None:
     except McdalError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command continues", err=True)
-        sys.exit(130)

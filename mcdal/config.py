@@ -6,15 +6,19 @@ import difflib
 import hashlib
 import inspect
 import json
+import math
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
 
-from mcdal.errors import ConfigError
+from mcdal.errors import ConfigError, McdalError
 from mcdal.models.base import Architecture
 from mcdal.pool.base import Source
 from mcdal.strategies.base import Strategy
@@ -35,10 +39,9 @@ class Protocol:
     def __post_init__(self) -> None:
         for name in ("start", "budget"):
             value = getattr(self, name)
-            if not value > 0 or (value >= 1 and value != int(value)):
-                raise ConfigError(
-                    f"protocol.{name} = {value}: give a whole number of samples, or a share between 0 and 1"
-                )
+            unclear = isinstance(value, float) and value == 1  # one sample, or all of them?
+            if not 0 < value < math.inf or (value >= 1 and value != int(value)) or unclear:
+                raise ConfigError(f"protocol.{name} = {value}: give a whole number of samples, or a share below 1")
         if self.rounds < 1:
             raise ConfigError(f"protocol.rounds = {self.rounds}: give at least 1")
 
@@ -75,29 +78,60 @@ class Config:
     gallery: int = 24
     """How many of each round's picks are kept as pictures for the report. Has no effect on results."""
 
+    def __post_init__(self) -> None:
+        for name in ("checkpoint_seconds", "gallery"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} = {getattr(self, name)}: give 0 or more")
 
-WITHOUT_EFFECT = ("checkpoint_seconds", "gallery")
+
+# The same run whatever these say. Other data are told by their fingerprint, not by where they lie.
+WITHOUT_EFFECT = (
+    "checkpoint_seconds", "gallery", "notes", "source.data", "source.test", "source.cache_gib", "source.workers",
+)  # fmt: skip
 
 
 def build(recipe: Callable[..., Config], data: Path | None, scale: str | None) -> Config:
     """Calls a recipe with what it takes: `data` (a folder) and `scale` are optional parameters of it."""
+    if data is not None:
+        data = data.expanduser()
+        if not data.exists():
+            raise ConfigError(f"--data {data} does not exist")
+    return call(recipe, data, scale)
+
+
+def call(recipe: Callable[..., Config], data: Path | None, scale: str | None) -> Config:
+    """As `build`, but `data` need not exist."""
+    name = getattr(recipe, "__name__", str(recipe))
+    if isinstance(recipe, type):
+        raise ConfigError(f"{name} is a class, not a function that returns a mcdal.Config")
     parameters = inspect.signature(recipe).parameters
-    arguments: dict[str, object] = {}
-    for name, value in (("data", data), ("scale", scale)):
-        if value is None:
-            continue
-        if name not in parameters:
-            raise ConfigError(f"the recipe {recipe.__name__} takes no --{name}")
-        arguments[name] = value
-    needs_data = "data" in parameters and parameters["data"].default is inspect.Parameter.empty
-    if needs_data and data is None:
-        raise ConfigError(
-            f"the recipe {recipe.__name__} needs --data DIR: {inspect.getdoc(recipe) or 'where its images lie'}"
-        )
-    made = recipe(**arguments)
+    given = {key: value for key, value in (("data", data), ("scale", scale)) if value is not None}
+    for key in given:
+        if key not in parameters:
+            raise ConfigError(f"the recipe {name} takes no --{key}")
+    known = scales(recipe)
+    if known and scale is not None and scale not in known:
+        raise ConfigError(f"--scale {scale}: the recipe {name} has {', '.join(known)}")
+    missing = [p.name for p in parameters.values() if _is_required(p) and p.name not in given]
+    if "data" in missing:
+        raise ConfigError(f"the recipe {name} needs --data DIR: {inspect.getdoc(recipe) or 'where its images lie'}")
+    if missing:
+        raise ConfigError(f"the recipe {name} needs a value for {', '.join(missing)}: only data and scale can be given")
+    made = recipe(**given)
     if not isinstance(made, Config):
-        raise ConfigError(f"the recipe {recipe.__name__} returned {type(made).__name__}, not a mcdal.Config")
+        raise ConfigError(f"the recipe {name} returned {type(made).__name__}, not a mcdal.Config")
     return made
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return parameter.default is inspect.Parameter.empty and parameter.kind not in optional
+
+
+def scales(recipe: Callable[..., Config]) -> tuple[str, ...]:
+    """The scales that a recipe declares, as `scale: Literal["full", "small"] = "full"`."""
+    hint = get_type_hints(recipe).get("scale")
+    return tuple(map(str, get_args(hint))) if get_origin(hint) is Literal else ()
 
 
 def default_scale(recipe: Callable[..., Config]) -> str:
@@ -113,51 +147,122 @@ def choose_scale(scale: str, **choices: Callable[[], Config]) -> Config:
     return choices[scale]()
 
 
+def parse_settings(given: Iterable[str]) -> dict[str, str]:
+    """["strategy.heads=4"] -> {"strategy.heads": "4"}. A field that is given twice is an error: which was meant?"""
+    settings: dict[str, str] = {}
+    for text in given:
+        path, equals, value = (part.strip() for part in text.partition("="))
+        if not (path and equals):
+            raise ConfigError(f"--set {text}: write FIELD=VALUE, such as strategy.heads=4")
+        if path in settings:
+            raise ConfigError(f"--set {path} is given twice, as {settings[path]} and as {value}: give it once")
+        settings[path] = value
+    return settings
+
+
 def override(config: Config, settings: Mapping[str, str]) -> Config:
     """The config with fields changed, such as {"strategy.heads": "4"}; a ConfigError names the field and what is allowed."""
     for path, text in settings.items():
-        config = _with(config, path.split("."), path, text)
+        try:
+            config = _with(config, path.split("."), path, text)
+        except McdalError as error:
+            if path in str(error):
+                raise
+            raise ConfigError(f"--set {path}={text}: {error}") from error
     return config
 
 
+def canonical(config: Config, settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings as the config took them: equal values are equal text, however they were written (0.1 or 1e-1)."""
+
+    def taken(path: str) -> Any:
+        part: Any = config
+        for name in path.split("."):
+            part = getattr(part, name)
+        return part
+
+    return {path: as_text(taken(path)) for path in settings}
+
+
 def _with(part: Any, names: list[str], path: str, text: str) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(part) if f.init}
+    fields = {f.name: f for f in dataclasses.fields(part) if f.init} if dataclasses.is_dataclass(part) else {}
     name = names[0]
     if name not in fields:
         close = difflib.get_close_matches(name, fields, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ConfigError(
-            f"--set {path}: {type(part).__name__} has no field {name!r}: {hint}it has {', '.join(fields)}"
-        )
+        there = f"it has {', '.join(fields)}" if fields else "it has none"
+        raise ConfigError(f"--set {path}: {type(part).__name__} has no field {name!r}: {hint}{there}")
     value = getattr(part, name)
     if len(names) > 1:
         if not dataclasses.is_dataclass(value):
-            raise ConfigError(f"--set {path}: {name} is a plain value and has no field {names[1]!r}")
+            raise ConfigError(f"--set {path}: {name} is {as_text(value)!r} and has no field {names[1]!r}")
         return replace(part, **{name: _with(value, names[1:], path, text)})
     if dataclasses.is_dataclass(value):
         inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(value) if f.init)
-        raise ConfigError(f"--set {path}: this is a group of fields: set one of {inner}")
-    return replace(part, **{name: _parse(get_type_hints(type(part))[name], path, text)})
+        raise ConfigError(f"--set {path}: this is a group of fields{f': set one of {inner}' if inner else ''}")
+    changed = {name: _parse(_hint(part, name, path), path, text)}
+    try:
+        return replace(part, **changed)
+    except McdalError:
+        raise
+    except (ValueError, TypeError) as error:  # from the checks of somebody's own dataclass
+        raise ConfigError(f"--set {path}={text}: {error}") from error
+
+
+def _hint(part: Any, name: str, path: str) -> Any:
+    try:
+        return get_type_hints(type(part))[name]
+    except NameError as error:  # a name that is imported for type checkers alone
+        raise ConfigError(f"--set {path}: the types of {type(part).__name__} cannot be read: {error}") from error
+
+
+AS_JSON = {"True": "true", "False": "false", "None": "null"}
 
 
 def _parse(hint: Any, path: str, text: str) -> Any:
-    """`text` as JSON where it is JSON, else as a plain string, checked against the field's type."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    try:
-        return TypeAdapter(hint).validate_python(value)
-    except ValidationError as error:
-        allowed = "; ".join(dict.fromkeys(e["msg"] for e in error.errors()))
-        raise ConfigError(f"--set {path}={text}: {allowed}") from None
+    """`text` as JSON (or as Python's True, False, None) where that fits the field's type, else as a plain string."""
+    problems = []
+    for reading in (AS_JSON.get(text, text), json.dumps(text)):
+        try:
+            json.loads(reading)
+            value = TypeAdapter(hint).validate_json(reading, strict=True)
+        except ValidationError as error:
+            wanted = dict.fromkeys(e["msg"].removeprefix("Input should be ") for e in error.errors())
+            problems.append(" or ".join(wanted))
+        except PydanticUserError:
+            raise ConfigError(
+                f"--set {path}: a value of this type cannot be written down: set it in a recipe"
+            ) from None
+        except ValueError:
+            continue  # not JSON
+        else:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"--set {path}={text}: give a finite number")
+            return value
+    raise ConfigError(f"--set {path}={text}: it should be {problems[0]}")
+
+
+def as_text(value: Any) -> str:
+    """A value as `--set` takes it."""
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"
+    plain = to_json(value)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
 def field_help(kind: type) -> dict[str, str]:
-    """What each field of a dataclass is for: the string below it in the source."""
+    """What each field of a dataclass is for: the string below it in the source, its own or a parent's."""
+    found: dict[str, str] = {}
+    for parent in reversed(kind.__mro__):
+        if dataclasses.is_dataclass(parent):
+            found |= _own_field_help(parent)
+    return found
+
+
+def _own_field_help(kind: type) -> dict[str, str]:
     try:
         body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    except (OSError, TypeError):
+    except (OSError, TypeError):  # made where there is no file
         return {}
     assert isinstance(body, ast.ClassDef)
     found = {}
@@ -169,6 +274,17 @@ def field_help(kind: type) -> dict[str, str]:
     return found
 
 
+def described(part: Any, path: str) -> Iterator[tuple[str, str, str]]:
+    """Each field that `--set` can change: its dotted name, its value, and what it is for."""
+    help_of = field_help(type(part))
+    for f in dataclasses.fields(part) if dataclasses.is_dataclass(part) else ():
+        value, name = getattr(part, f.name), f"{path}.{f.name}" if path else f.name
+        if f.init and dataclasses.is_dataclass(value):
+            yield from described(value, name)
+        elif f.init:
+            yield name, as_text(value), help_of.get(f.name, "")
+
+
 def to_json(value: Any) -> Any:
     """A config as plain JSON values. A dataclass says its type; an object that is no dataclass is named by its type alone."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -178,6 +294,12 @@ def to_json(value: Any) -> Any:
         return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_json(v) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(to_json(v) for v in value)
+    if isinstance(value, Enum):
+        return to_json(value.value)
+    if isinstance(value, np.generic):
+        return value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Path):
@@ -208,15 +330,16 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
         else:
             flat[path] = value
 
-    walk({name: value for name, value in config.items() if name not in WITHOUT_EFFECT}, "")
-    return {path: value for path, value in flat.items() if path not in ("source.data", "notes")}
+    walk(config, "")
+    return {path: value for path, value in flat.items() if path not in WITHOUT_EFFECT}
 
 
 def run_id(recipe: str, scale: str, strategy: str, seed: int, overrides: Mapping[str, str]) -> str:
-    """The name of a run: the same command gives the same one. Overrides appear as a short hash."""
-    plain = [_plain(recipe), *([scale] if scale != "full" else []), _plain(strategy)]
-    if overrides:
-        plain.append(hashlib.sha256(json.dumps(dict(sorted(overrides.items()))).encode()).hexdigest()[:8])
+    """The name of a run: the same command gives the same one. Overrides that can change a result appear as a short hash."""
+    plain = [_plain(recipe), *([_plain(scale)] if scale != "full" else []), _plain(strategy)]
+    deciding = {path: text for path, text in sorted(overrides.items()) if path not in WITHOUT_EFFECT}
+    if deciding:
+        plain.append(hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:8])
     return "-".join([*plain, f"s{seed}"])
 
 

@@ -10,15 +10,20 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from mcdal.console import duration
+from mcdal.device import Numerics
+from mcdal.events import Listener, nobody
 from mcdal.loop import Plan
 from mcdal.measuring import evaluate
-from mcdal.pool.base import LabeledView
-from mcdal.selection import at_random
-from mcdal.strategies.base import overrides
-from mcdal.streams import own_randomness
-from mcdal.training import train
+from mcdal.models.base import Model
+from mcdal.pool.base import LabeledView, Pool
+from mcdal.strategies.base import Strategy, overrides
+from mcdal.streams import own_randomness, stream
+from mcdal.training import Training, train
 
-STEPS = 4
+SECONDS = 1.0
+"""How long steps are timed, within these numbers of them."""
+FEWEST_STEPS, MOST_STEPS = 4, 50
 FORWARD_BATCHES = 2
 
 
@@ -45,36 +50,59 @@ class Estimate:
         return self.seconds_training + self.seconds_measuring
 
 
-def estimate(plan: Plan, out: Path, device: str) -> Estimate:
+def estimate(plan: Plan, out: Path, device: str, listen: Listener = nobody) -> Estimate:
     """Reads the images (decoded ones stay in `out/cache`), times a few steps, and records nothing."""
     config = plan.config
-    pool = config.source.open(out / "cache")
+    pool = config.source.open(out / "cache", listen)
     sizes = config.protocol.sizes(len(pool))
     numerics = config.training.numerics(device)
     with own_randomness():
-        torch.manual_seed(plan.seed)
+        torch.manual_seed(stream(plan.seed, "init"))
         model = config.model.build(len(pool.classes), *pool.shape)
     strategy = copy.deepcopy(config.strategy)
-    start = at_random(pool.images.ids, sizes[0], plan.seed).ids
-    # What the labels are does not matter to the time that a step takes.
-    labels = {id: i % len(pool.classes) for i, id in enumerate(start)}
-    few = replace(config.training, epochs=1, steps_per_epoch=STEPS)
-    train(model, pool, labels, strategy, replace(few, steps_per_epoch=1), numerics=numerics)
-    a_step = train(model, pool, labels, strategy, few, numerics=numerics).seconds / STEPS
-    batch = config.training.measure_batch_size
-    shown = LabeledView(
-        pool.test.images, pool.test.positions[: FORWARD_BATCHES * batch], pool.test.y[: FORWARD_BATCHES * batch]
-    )
-    begun = time.monotonic()
-    evaluate(model, replace(pool, test=shown), numerics=numerics, batch_size=batch)
-    an_image = (time.monotonic() - begun) / len(shown)
-    passes = len(pool) * (len(sizes) - 1) if overrides(strategy, "measure") else 0
+    a_step = _seconds_a_step(model, pool, strategy, config.training, numerics, sizes[0])
+    an_image = _seconds_an_image(model, pool, config.training.measure_batch_size, numerics)
+    measured = len(pool) * (len(sizes) - 1) if overrides(strategy, "measure") else 0
+    steps = config.training.steps
     return Estimate(
         plan.run_id, type(config.model).__name__, sum(p.numel() for p in model.parameters()), len(pool), len(pool.test),
-        len(pool.classes), [sum(sizes[: i + 1]) for i in range(len(sizes))], config.training.steps, str(numerics.device),
-        numerics.precision, a_step * config.training.steps * len(sizes), an_image * (passes + len(pool.test) * len(sizes)),
+        len(pool.classes), [sum(sizes[: i + 1]) for i in range(len(sizes))], steps, str(numerics.device),
+        numerics.precision, a_step * steps * len(sizes), an_image * (measured + len(pool.test) * len(sizes)),
         [*config.notes, *pool.notes],
     )  # fmt: skip
+
+
+def _seconds_a_step(
+    model: Model, pool: Pool, strategy: Strategy, training: Training, numerics: Numerics, start: int
+) -> float:
+    """Of training, beyond what beginning one costs: workers that start, kernels that are compiled."""
+    # What the labels are does not matter to the time that a step takes.
+    labels = {id: i % len(pool.classes) for i, id in enumerate(sorted(pool.images.ids)[:start])}
+
+    def seconds(steps: int) -> float:
+        short = replace(training, epochs=1, steps_per_epoch=steps)
+        return train(model, pool, labels, strategy, short, numerics=numerics).seconds
+
+    seconds(1)  # warms up
+    beginning = seconds(1)
+    steps = max(FEWEST_STEPS, min(MOST_STEPS, round(SECONDS / beginning)))
+    whole = seconds(1 + steps)
+    return (whole - beginning if whole > beginning else whole) / steps
+
+
+def _seconds_an_image(model: Model, pool: Pool, batch: int, numerics: Numerics) -> float:
+    """Of a forward pass, warmed up."""
+    test = pool.test
+
+    def seconds(images: int) -> float:
+        few = replace(pool, test=LabeledView(test.images, test.positions[:images], test.y[:images]))
+        begun = time.monotonic()
+        evaluate(model, few, numerics=numerics, batch_size=batch)
+        return time.monotonic() - begun
+
+    images = min(FORWARD_BATCHES * batch, len(test))
+    seconds(min(batch, images))
+    return seconds(images) / images
 
 
 def show(found: Estimate, as_json: bool) -> None:
@@ -89,17 +117,11 @@ def show(found: Estimate, as_json: bool) -> None:
         "labels": ", ".join(f"{n:,}" for n in found.labels),
         "model": f"{found.model}, {found.parameters:,} parameters",
         "training": f"{found.steps_a_round:,} steps a round on {found.device} in {found.precision}",
-        "time": f"about {_duration(found.seconds)}: {_duration(found.seconds_training)} training, "
-        f"{_duration(found.seconds_measuring)} measuring and testing",
+        "time": f"about {duration(found.seconds)}: {duration(found.seconds_training)} training, "
+        f"{duration(found.seconds_measuring)} measuring and testing",
     }
     for name, value in rows.items():
         table.add_row(name, value)
     for note in found.notes:
         table.add_row("note", note)
-    Console(highlight=False).print(table)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    Console(highlight=False, markup=False).print(table)

@@ -4,13 +4,16 @@ Listing reads the first line of each file without importing it, so it takes no t
 """
 
 import ast
-import dataclasses
 import difflib
 import importlib
 import importlib.util
 import inspect
+import shutil
 import sys
-from collections.abc import Iterator
+import textwrap
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -19,12 +22,21 @@ from typing import Any
 from mcdal.errors import ConfigError
 
 NOT_LISTED = {"__init__", "base"}
+FROM_FILE = "mcdal_user_"
+"""What the module names of people's own files begin with, so that `random.py` does not hide another module."""
 
 
 def listed(kind: str) -> dict[str, str]:
     """Name and one line on each of a kind ("strategies", "recipes"), by name. Plugins come after our own."""
     own = {path.stem: _first_line(path) for path in _own_files(kind)}
-    return own | {point.name: f"from {point.value}" for point in _plugins(kind)}
+    plugins: dict[str, str] = {}
+    for point in _plugins(kind):
+        if point.name in own:
+            own[point.name] += f" (hides the plugin {point.value}, which is named so too)"
+        else:
+            plugins[point.name] = f"{plugins[point.name]}, and " if point.name in plugins else ""
+            plugins[point.name] += f"from {point.value}"
+    return own | plugins
 
 
 def load(kind: str, name: str) -> Any:
@@ -33,12 +45,14 @@ def load(kind: str, name: str) -> Any:
     `name` is a listed name, or "path/to/file.py:Name", or "package.module:Name". Raises ConfigError naming what there is.
     """
     if ":" in name:
-        return _load_path(kind, name)
+        return _usable(kind, _load_path(kind, name), name)
     if name in {path.stem for path in _own_files(kind)}:
         return _main_object(kind, importlib.import_module(f"mcdal.{kind}.{name}"), name)
-    for point in _plugins(kind):
-        if point.name == name:
-            return point.load()
+    if points := [point for point in _plugins(kind) if point.name == name]:
+        return _load_plugin(kind, points, name)
+    if name.endswith(".py"):
+        there = ", ".join(f"{name}:{each}" for each in _candidates(kind, _import_file(Path(name))))
+        raise ConfigError(f"{name} is a file: say which {_singular(kind)} of it: {there or 'it has none'}")
     names = list(listed(kind))
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
@@ -65,38 +79,118 @@ def _first_line(path: Path) -> str:
     return rest if colon and name.replace("-", "_").replace(" ", "_").lower() == path.stem else line
 
 
+def _load_plugin(kind: str, points: list[EntryPoint], name: str) -> Any:
+    if len({point.value for point in points}) > 1:
+        values = ", ".join(point.value for point in points)
+        raise ConfigError(f"several plugins are called {name!r}: name the one you mean: {values}")
+    (point, *_) = points
+    package = f" of {point.dist.name}" if point.dist is not None else ""
+    with _importing(f"the plugin {name!r}{package} ({point.value})"):
+        return _usable(kind, point.load(), point.value)
+
+
 def _load_path(kind: str, name: str) -> Any:
     where, _, attribute = name.rpartition(":")
-    module = _import_file(Path(where)) if where.endswith(".py") else _import_module(where, name)
-    try:
+    if not where or not attribute:
+        raise ConfigError(f"{name!r}: write path/to/file.py:NAME or package.module:NAME")
+    module = _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
+    if hasattr(module, attribute):
         return getattr(module, attribute)
-    except AttributeError:
-        there = [n for n in vars(module) if not n.startswith("_")]
-        raise ConfigError(
-            f"{where} has no {attribute!r} to use as a {_singular(kind)}; it has {', '.join(there)}"
-        ) from None
+    there = ", ".join(_candidates(kind, module)) or f"no {_singular(kind)} at all"
+    raise ConfigError(f"{where} has no {attribute!r} to use as a {_singular(kind)}; it has {there}")
 
 
-def _import_module(where: str, name: str) -> ModuleType:
-    # A person's own module lies in the folder they work in, which an installed command does not search.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
+def _import_module(where: str) -> ModuleType:
+    _look_in(Path.cwd())  # where a person's own module lies, and an installed command does not search
+    with _importing(where):
         return importlib.import_module(where)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"cannot import {where!r} of {name!r}: {error}") from error
 
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"no file {path}: it was looked for in {Path.cwd()}")
-    module_name = f"mcdal_user_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    name, file = f"{FROM_FILE}{path.stem}", str(path.resolve())
+    stamp = file, path.stat().st_mtime_ns
+    known = sys.modules.get(name)
+    if getattr(known, "mcdal_stamp", None) == stamp:  # a recipe and a strategy of one file: executed once
+        assert known is not None
+        return known
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses and pickling by workers look their module up there
-    spec.loader.exec_module(module)
+    module.__dict__["mcdal_stamp"] = stamp
+    sys.modules[name] = module  # dataclasses and pickling by workers look their module up there
+    _look_in(path.parent.resolve())  # the files beside it can be imported, as in a script
+    try:
+        with _importing(str(path), file):
+            spec.loader.exec_module(module)
+    except ConfigError:
+        del sys.modules[name]
+        raise
     return module
+
+
+def _look_in(folder: Path) -> None:
+    """Last, so that no file there hides an installed package."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+@contextmanager
+def _importing(what: str, file: str = "") -> Iterator[None]:
+    """Somebody else's code runs inside: what goes wrong is told with its place."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{what} cannot be imported: {_place(error, file)}{type(error).__name__}: {error}") from error
+
+
+def _place(error: Exception, file: str) -> str:
+    """File and line of an error: in `file` if it passed there, else the last that is not import machinery."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: "
+    machinery = (__file__, str(Path(importlib.__file__ or "").parent), "<frozen")
+    frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+    frames = [f for f in frames if not f[0].startswith(machinery)]
+    at = next((f for f in reversed(frames) if f[0] == file), frames[-1] if frames else None)
+    return f"{at[0]}:{at[1]}: " if at else ""
+
+
+def _candidates(kind: str, module: ModuleType) -> list[str]:
+    """Names of what a module itself defines that could be meant."""
+    own = {n: o for n, o in vars(module).items() if getattr(o, "__module__", None) == module.__name__}
+    names = [n for n, o in own.items() if not n.startswith("_") and _problem(kind, o) is None]
+    return [n for n in names if kind == "strategies" or not isinstance(own[n], type)]
+
+
+def _usable(kind: str, found: Any, name: str) -> Any:
+    problem = _problem(kind, found)
+    if problem is not None:
+        raise ConfigError(f"{name} cannot be used as a {_singular(kind)}: {problem}")
+    return found
+
+
+def _problem(kind: str, found: Any) -> str | None:
+    """Why an object is no recipe or strategy, in words; None where it is one."""
+    if kind == "recipes":
+        if callable(found):  # a class too: what it returns is seen when it is called
+            return None
+        return f"it is {_described_object(found)}, not a function that returns a mcdal.Config"
+    from mcdal.strategies.base import Strategy
+
+    if not (isinstance(found, type) and issubclass(found, Strategy)) or found is Strategy:
+        return f"it is {_described_object(found)}, not a class that extends mcdal.Strategy"
+    if "__dataclass_fields__" not in vars(found) and (inspect.get_annotations(found) or "__init__" in vars(found)):
+        return "it has fields but is no dataclass: put @dataclass above the class, so that its fields are recorded"
+    parameters = inspect.signature(found).parameters.values()
+    missing = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return f"give a default to its field {', '.join(missing)}" if missing else None
+
+
+def _described_object(found: Any) -> str:
+    return f"the class {found.__name__}" if isinstance(found, type) else f"an object of {type(found).__name__}"
 
 
 def _main_object(kind: str, module: ModuleType, name: str) -> Any:
@@ -118,17 +212,61 @@ def name_of(strategy: object) -> str:
     """The listed name of a strategy object: its file's name, or its dotted path if it is somebody's own."""
     kind = type(strategy)
     package, _, file = kind.__module__.rpartition(".")
-    return file if package == "mcdal.strategies" else f"{kind.__module__}:{kind.__qualname__}"
+    if package == "mcdal.strategies":
+        return file
+    if kind.__module__.startswith(FROM_FILE):
+        return f"{kind.__module__.removeprefix(FROM_FILE)}.py:{kind.__qualname__}"
+    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def describe(kind: str, name: str) -> str:
     """What a person needs to use one strategy or recipe: its documentation and its fields with their defaults."""
     found = load(kind, name)
-    lines = [inspect.cleandoc(found.__doc__ or "")]
-    if dataclasses.is_dataclass(found):
-        from mcdal.config import field_help
+    headline = listed(kind).get(name)
+    blocks = [f"{name}: {headline}" if headline else name]
+    blocks += _of_strategy(found) if kind == "strategies" else _of_recipe(found)
+    return "\n\n".join(blocks)
 
-        help_of = field_help(found)  # type: ignore[arg-type]
-        shown = [f for f in dataclasses.fields(found) if f.init]
-        lines += ["", *(f"strategy.{f.name} = {f.default!r}: {help_of.get(f.name, '')}" for f in shown)]
+
+def _of_strategy(found: Any) -> list[str]:
+    from mcdal.config import described
+
+    return [inspect.cleandoc(found.__doc__ or ""), _shown(described(found(), "strategy"))]
+
+
+def _of_recipe(found: Any) -> list[str]:
+    from mcdal.config import call, described
+
+    takes_data = "data" in inspect.signature(found).parameters
+    try:
+        config = call(found, Path("DIR") if takes_data else None, None)
+    except Exception as error:  # somebody's own recipe may look into its data
+        return [_options(found, takes_data), f"Its fields cannot be shown without its data: {error}"]
+    parts = [("strategy", name_of(config.strategy))]
+    parts += [(part, type(getattr(config, part)).__name__) for part in ("source", "model")]
+    made_of = "\n".join(f"{part:<12}  {kind}" for part, kind in parts)
+    return [f"{_options(found, takes_data)}\n{made_of}", _shown(described(config, ""))]
+
+
+def _options(recipe: Any, takes_data: bool) -> str:
+    from mcdal.config import default_scale, scales
+
+    about = " ".join((inspect.getdoc(recipe) or "").split())
+    lines = [f"--data DIR    {about}" if takes_data else about]
+    if "scale" in inspect.signature(recipe).parameters:
+        default = default_scale(recipe)
+        others = [f", {scale}" for scale in scales(recipe) if scale != default]
+        lines.append(f"--scale NAME  {default} (the default){''.join(others)}")
     return "\n".join(lines)
+
+
+def _shown(fields: Iterable[tuple[str, str, str]]) -> str:
+    """A line for each field, and below it what it is for."""
+    width = min(shutil.get_terminal_size().columns, 120)
+    lines = []
+    for name, value, help in fields:
+        lines.append(f"  {name} = {value}")
+        lines += textwrap.wrap(help, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(
+        ["Fields and their defaults, to be changed by --set FIELD=VALUE:", "", *lines] if lines else ["No fields."]
+    )

@@ -1,6 +1,7 @@
 """The paper's protocol, and the size dial for people without a GPU."""
 
 from dataclasses import replace
+from typing import Literal, TypeAlias
 
 from mcdal.config import Config, Protocol
 from mcdal.errors import ConfigError
@@ -8,6 +9,8 @@ from mcdal.models.resnet import ResNet
 from mcdal.pool.base import Source
 from mcdal.strategies.base import Strategy
 from mcdal.training import Training
+
+Scale: TypeAlias = Literal["full", "small"]
 
 SMALL_MODEL = ResNet(depth=10, width=8)
 SMALL_EPOCHS, SMALL_STEPS = 10, 100

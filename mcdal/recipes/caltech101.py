@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mcdal.config import Config, choose_scale
 from mcdal.pool.caltech101 import Caltech101
-from mcdal.recipes.base import paper, small
+from mcdal.recipes.base import Scale, paper, small
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.training import Training
 
@@ -15,7 +15,7 @@ NOTE = (
 )
 
 
-def caltech101(data: Path, scale: str = "full") -> Config:
+def caltech101(data: Path, scale: Scale = "full") -> Config:
     """The folder 101_ObjectCategories, or its parent."""
     # 50 epochs, the paper's; an epoch is one pass over the pool: 6,096 // 128 steps.
     training = Training(epochs=50, steps_per_epoch=47)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from mcdal.config import Config, choose_scale
 from mcdal.pool.cifar import Cifar
-from mcdal.recipes.base import paper, small
+from mcdal.recipes.base import Scale, paper, small
 from mcdal.strategies.mcdal import MCDAL
 
 
-def cifar10(data: Path, scale: str = "full") -> Config:
+def cifar10(data: Path, scale: Scale = "full") -> Config:
     """The folder with CIFAR-10: its python or binary batches, or Parquet as Hugging Face writes it."""
     full = paper(Cifar(data, classes=10), MCDAL())
     return choose_scale(scale, full=lambda: full, small=lambda: small(full))

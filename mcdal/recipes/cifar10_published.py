@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mcdal.config import Config, choose_scale
 from mcdal.pool.cifar import Cifar
-from mcdal.recipes.base import paper, small
+from mcdal.recipes.base import Scale, paper, small
 from mcdal.schedule import Optimization
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.training import Training
@@ -16,7 +16,7 @@ NOTE = (
 )
 
 
-def cifar10_published(data: Path, scale: str = "full") -> Config:
+def cifar10_published(data: Path, scale: Scale = "full") -> Config:
     """The folder with CIFAR-10: its python or binary batches, or Parquet as Hugging Face writes it."""
     source = Cifar(data, classes=10, statistics="cifar100")
     # The published milestones are epochs 30, 60 and 80, counted from 1; with 99 epochs that is 29, 59 and 79 of them.

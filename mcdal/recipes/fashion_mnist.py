@@ -7,11 +7,12 @@ from mcdal.config import Config, Protocol, choose_scale
 from mcdal.models.resnet import ResNet
 from mcdal.models.small import SmallConv
 from mcdal.pool.idx import FASHION_MNIST, Idx
+from mcdal.recipes.base import Scale
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.training import Training
 
 
-def fashion_mnist(data: Path, scale: str = "full") -> Config:
+def fashion_mnist(data: Path, scale: Scale = "full") -> Config:
     """The folder with the four IDX files (train-images-idx3-ubyte and so on), each gzipped or not."""
     augment = Augment(crop_padding=2, flip=True, rotation=0.0)
     full = Config(

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from mcdal.config import Config, choose_scale
 from mcdal.pool.parquet import Parquet
-from mcdal.recipes.base import paper, small
+from mcdal.recipes.base import Scale, paper, small
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.training import Training
 
 
-def parquet(data: Path, scale: str = "full") -> Config:
+def parquet(data: Path, scale: Scale = "full") -> Config:
     """A folder of .parquet files; those with `test` in their names are the test images."""
     full = replace(paper(Parquet(data, size=64), MCDAL()), training=Training(epochs=50, steps_per_epoch=100))
     return choose_scale(scale, full=lambda: full, small=lambda: small(full))
