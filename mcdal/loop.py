@@ -200,7 +200,7 @@ class Run:
         number = self.store.begin_session(self.id, now)
         try:
             yield
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BrokenPipeError):  # the second: whoever read the output has gone
             self.store.end_session(number, "stopped")
             raise
         except Exception as error:
