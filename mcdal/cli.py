@@ -134,8 +134,9 @@ def _plan(
     from dataclasses import replace
 
     from mcdal import registry
-    from mcdal.config import build, canonical, default_scale, override, parse_settings
+    from mcdal.config import build, default_scale
     from mcdal.loop import Plan
+    from mcdal.settings import canonical, override, parse_settings
 
     overrides = parse_settings(settings)
     function = registry.load("recipes", recipe)

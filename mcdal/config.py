@@ -1,24 +1,15 @@
-"""One run's configuration: a dataclass of dataclasses. A recipe is a function that returns one; `--set` changes a field."""
+"""One run's configuration: a dataclass of dataclasses. A recipe is a function that returns one."""
 
-import ast
-import dataclasses
-import difflib
 import hashlib
 import inspect
 import json
 import math
-import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import numpy as np
-from pydantic import TypeAdapter, ValidationError
-from pydantic.errors import PydanticUserError
-
-from mcdal.errors import ConfigError, McdalError
+from mcdal.errors import ConfigError
 from mcdal.models.base import Architecture
 from mcdal.pool.base import Source
 from mcdal.strategies.base import Strategy
@@ -145,178 +136,6 @@ def choose_scale(scale: str, **choices: Callable[[], Config]) -> Config:
     if scale not in choices:
         raise ConfigError(f"no scale {scale!r}: this recipe has {', '.join(choices)}")
     return choices[scale]()
-
-
-def parse_settings(given: Iterable[str]) -> dict[str, str]:
-    """["strategy.heads=4"] -> {"strategy.heads": "4"}. A field that is given twice is an error: which was meant?"""
-    settings: dict[str, str] = {}
-    for text in given:
-        path, equals, value = (part.strip() for part in text.partition("="))
-        if not (path and equals):
-            raise ConfigError(f"--set {text}: write FIELD=VALUE, such as strategy.heads=4")
-        if path in settings:
-            raise ConfigError(f"--set {path} is given twice, as {settings[path]} and as {value}: give it once")
-        settings[path] = value
-    return settings
-
-
-def override(config: Config, settings: Mapping[str, str]) -> Config:
-    """The config with fields changed, such as {"strategy.heads": "4"}; a ConfigError names the field and what is allowed."""
-    for path, text in settings.items():
-        try:
-            config = _with(config, path.split("."), path, text)
-        except McdalError as error:
-            if path in str(error):
-                raise
-            raise ConfigError(f"--set {path}={text}: {error}") from error
-    return config
-
-
-def canonical(config: Config, settings: Mapping[str, str]) -> dict[str, str]:
-    """The settings as the config took them: equal values are equal text, however they were written (0.1 or 1e-1)."""
-
-    def taken(path: str) -> Any:
-        part: Any = config
-        for name in path.split("."):
-            part = getattr(part, name)
-        return part
-
-    return {path: as_text(taken(path)) for path in settings}
-
-
-def _with(part: Any, names: list[str], path: str, text: str) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(part) if f.init} if dataclasses.is_dataclass(part) else {}
-    name = names[0]
-    if name not in fields:
-        close = difflib.get_close_matches(name, fields, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        there = f"it has {', '.join(fields)}" if fields else "it has none"
-        raise ConfigError(f"--set {path}: {type(part).__name__} has no field {name!r}: {hint}{there}")
-    value = getattr(part, name)
-    if len(names) > 1:
-        if not dataclasses.is_dataclass(value):
-            raise ConfigError(f"--set {path}: {name} is {as_text(value)!r} and has no field {names[1]!r}")
-        return replace(part, **{name: _with(value, names[1:], path, text)})
-    if dataclasses.is_dataclass(value):
-        inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(value) if f.init)
-        raise ConfigError(f"--set {path}: this is a group of fields{f': set one of {inner}' if inner else ''}")
-    changed = {name: _parse(_hint(part, name, path), path, text)}
-    try:
-        return replace(part, **changed)
-    except McdalError:
-        raise
-    except (ValueError, TypeError) as error:  # from the checks of somebody's own dataclass
-        raise ConfigError(f"--set {path}={text}: {error}") from error
-
-
-def _hint(part: Any, name: str, path: str) -> Any:
-    try:
-        return get_type_hints(type(part))[name]
-    except NameError as error:  # a name that is imported for type checkers alone
-        raise ConfigError(f"--set {path}: the types of {type(part).__name__} cannot be read: {error}") from error
-
-
-AS_JSON = {"True": "true", "False": "false", "None": "null"}
-
-
-def _parse(hint: Any, path: str, text: str) -> Any:
-    """`text` as JSON (or as Python's True, False, None) where that fits the field's type, else as a plain string."""
-    problems = []
-    for reading in (AS_JSON.get(text, text), json.dumps(text)):
-        try:
-            json.loads(reading)
-            value = TypeAdapter(hint).validate_json(reading, strict=True)
-        except ValidationError as error:
-            wanted = dict.fromkeys(e["msg"].removeprefix("Input should be ") for e in error.errors())
-            problems.append(" or ".join(wanted))
-        except PydanticUserError:
-            raise ConfigError(
-                f"--set {path}: a value of this type cannot be written down: set it in a recipe"
-            ) from None
-        except ValueError:
-            continue  # not JSON
-        else:
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ConfigError(f"--set {path}={text}: give a finite number")
-            return value
-    raise ConfigError(f"--set {path}={text}: it should be {problems[0]}")
-
-
-def as_text(value: Any) -> str:
-    """A value as `--set` takes it."""
-    if isinstance(value, float) and value.is_integer():
-        return f"{value:.0f}"
-    plain = to_json(value)
-    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
-
-
-def field_help(kind: type) -> dict[str, str]:
-    """What each field of a dataclass is for: the string below it in the source, its own or a parent's."""
-    found: dict[str, str] = {}
-    for parent in reversed(kind.__mro__):
-        if dataclasses.is_dataclass(parent):
-            found |= _own_field_help(parent)
-    return found
-
-
-def _own_field_help(kind: type) -> dict[str, str]:
-    try:
-        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    except (OSError, TypeError):  # made where there is no file
-        return {}
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for statement, following in zip(body.body, body.body[1:], strict=False):
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            text = following.value if isinstance(following, ast.Expr) else None
-            if isinstance(text, ast.Constant) and isinstance(text.value, str):
-                found[statement.target.id] = " ".join(text.value.split())
-    return found
-
-
-def described(part: Any, path: str) -> Iterator[tuple[str, str, str]]:
-    """Each field that `--set` can change: its dotted name, its value, and what it is for."""
-    help_of = field_help(type(part))
-    for f in dataclasses.fields(part) if dataclasses.is_dataclass(part) else ():
-        value, name = getattr(part, f.name), f"{path}.{f.name}" if path else f.name
-        if f.init and dataclasses.is_dataclass(value):
-            yield from described(value, name)
-        elif f.init:
-            yield name, as_text(value), help_of.get(f.name, "")
-
-
-def to_json(value: Any) -> Any:
-    """A config as plain JSON values. A dataclass says its type; an object that is no dataclass is named by its type alone."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        named = {"type": f"{type(value).__module__}:{type(value).__qualname__}", **_code(type(value))}
-        return named | {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
-    if isinstance(value, Mapping):
-        return {str(k): to_json(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(v) for v in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted(to_json(v) for v in value)
-    if isinstance(value, Enum):
-        return to_json(value.value)
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    of = value if isinstance(value, type) or callable(value) else type(value)
-    return {"object": f"{of.__module__}:{getattr(of, '__qualname__', type(of).__name__)}"}
-
-
-def _code(kind: type) -> dict[str, str]:
-    """A digest of the source of somebody's own class, so that a run is not continued with another algorithm of the same name."""
-    if kind.__module__.partition(".")[0] == "mcdal":
-        return {}
-    try:
-        source = inspect.getsource(kind)
-    except (OSError, TypeError):  # typed into an interpreter
-        return {}
-    return {"code": hashlib.sha256(source.encode()).hexdigest()[:16]}
 
 
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:

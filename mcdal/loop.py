@@ -17,7 +17,7 @@ from PIL import Image
 
 from mcdal.artifacts import Artifacts
 from mcdal.augment import Augment
-from mcdal.config import Config, decisive, run_id, to_json
+from mcdal.config import Config, decisive, run_id
 from mcdal.device import Numerics
 from mcdal.environment import differences, environment
 from mcdal.errors import McdalError, StoreError
@@ -28,6 +28,7 @@ from mcdal.oracles.base import Oracle
 from mcdal.oracles.simulated import Simulated
 from mcdal.pool.base import Pool
 from mcdal.selection import at_random
+from mcdal.settings import to_json
 from mcdal.store import RunRecord, Store
 from mcdal.strategies.base import Strategy
 from mcdal.streams import own_randomness, stream

@@ -229,13 +229,14 @@ def describe(kind: str, name: str) -> str:
 
 
 def _of_strategy(found: Any) -> list[str]:
-    from mcdal.config import described
+    from mcdal.settings import described
 
     return [inspect.cleandoc(found.__doc__ or ""), _shown(described(found(), "strategy"))]
 
 
 def _of_recipe(found: Any) -> list[str]:
-    from mcdal.config import call, described
+    from mcdal.config import call
+    from mcdal.settings import described
 
     takes_data = "data" in inspect.signature(found).parameters
     try:

@@ -5,26 +5,22 @@ Each method is one transaction: after a kill the store holds all of it or nothin
 
 import json
 import math
-import sqlite3
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, false, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from mcdal import schema
+from mcdal.database import Database
 from mcdal.errors import StoreError
-from mcdal.migrations import lacks_steps, migrate
 from mcdal.pool.base import Quarantined
 from mcdal.values import Ids, Label, Metrics, Picks
-
-FILE_NAME = "mcdal.db"
 
 
 @dataclass(frozen=True)
@@ -73,93 +69,23 @@ class Store:
     """
 
     def __init__(self, folder: Path, create: bool = True):
-        self.path = folder / FILE_NAME
-        self._refuse_nothing(folder, create)
-        self._engine = _engine(self.path, mode="rwc" if create else "rw")
-        try:
-            if create:
-                self._open_to_write()
-            else:
-                self._open_as_it_stands()
-        except BaseException:
-            self.close()
-            raise
+        self._database = Database(folder, create)
+        self.path = self._database.path
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._database.close()
 
-    def _refuse_nothing(self, folder: Path, create: bool) -> None:
-        """Looks from outside only: whoever opens and closes the file beside SQLite takes away SQLite's locks on it."""
-        try:
-            if create:
-                folder.mkdir(parents=True, exist_ok=True)
-            there = self.path.exists()
-            if there and self.path.stat().st_size > 0:
-                return
-            # Rounds begin after their store. A new one would take up their half-done trainings, whatever their recipe was.
-            lost = next((folder / "runs").glob("*/round_*"), None) is not None
-        except OSError as error:
-            verb = "write to" if create else "read"
-            raise StoreError(f"cannot {verb} {folder}: {error.strerror or error}; give another --out") from error
-        state = "is empty" if there else "does not exist"
-        if lost:
-            raise StoreError(
-                f"{self.path} {state}, but there are runs beside it: restore it from a backup, or give another --out"
-            )
-        if not create:  # an empty file is what a kill at the very start leaves
-            raise StoreError(f"no store in {folder}: {self.path} {state}; `mcdal run ... --out {folder}` makes one")
-
-    def _open_to_write(self) -> None:
-        with self.read() as connection:
-            lacks_steps(connection, str(self.path))  # refuses what is not ours before anything is written
-        self._use_wal()
-        with self.read() as connection:
-            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-        if found != "ok":
-            raise StoreError(f"{self.path}: {' '.join(found.split())}: {DAMAGED}")
-        self._migrate()
-        with self._write() as connection:
-            # Changes nothing, but SQLite lets a transaction of a file that is read-only begin, and refuses this.
-            connection.execute(update(schema.schema_version).where(false()).values(version=0))
-
-    def _open_as_it_stands(self) -> None:
-        try:
-            with self.read() as connection:
-                old = lacks_steps(connection, str(self.path))
-        except StoreError as error:
-            if not self._cannot_be_written(error) or Path(f"{self.path}-wal").exists():
-                raise
-            # Nobody can be writing, and nothing waits in a log: then SQLite can do without the files it keeps beside.
-            self._engine.dispose()
-            self._engine = _engine(self.path, mode="ro", immutable="1")
-            with self.read() as connection:
-                old = lacks_steps(connection, str(self.path))
-        if old:
-            self._use_wal()
-            self._migrate()
-
-    def _cannot_be_written(self, error: StoreError) -> bool:
-        return _code(error.__cause__) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
-
-    def _migrate(self) -> None:
-        with self._write() as connection:
-            migrate(connection, str(self.path))
-
-    def _use_wal(self) -> None:
-        """Once for the file, which remembers it. SQLite says what it did instead of failing."""
-        with _in_words(self.path), self._engine.connect().execution_options(begin=None) as connection:
-            mode = _patiently(lambda: connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar_one())
-        if mode != "wal":
-            raise StoreError(
-                f"{self.path}: this disk cannot hold a store safely (SQLite's write-ahead log is not possible): "
-                "give an --out on a local disk"
-            )
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that sees one state of the store throughout."""
+        with self._database.read() as connection:
+            yield connection
 
     # Runs
 
     def add_run(self, record: RunRecord, quarantined: Sequence[Quarantined] = ()) -> None:
         """Begins a run. Raises StoreError where a run of this id exists."""
-        with self._write() as connection:
+        with self._database.write() as connection:
             same = select(schema.runs.c.run_id).where(schema.runs.c.run_id == record.run_id)
             if connection.execute(same).first() is not None:
                 raise StoreError(f"{self.path}: the run {record.run_id} is there already; nothing was changed")
@@ -183,7 +109,7 @@ class Store:
     def begin_session(self, run_id: str, environment: Mapping[str, Any]) -> int:
         """Notes that a process started to work on the run; gives the number of this session."""
         row = {"run_id": run_id, "started_at": _now(), "environment": dict(environment)}
-        with self._write() as connection:
+        with self._database.write() as connection:
             result = connection.execute(insert(schema.sessions).values(**row))
             assert result.inserted_primary_key is not None
             return int(result.inserted_primary_key[0])
@@ -191,7 +117,7 @@ class Store:
     def end_session(self, session_id: int, outcome: str) -> None:
         """Notes how the session ended: done, waiting, stopped, or the error in words."""
         where = schema.sessions.c.session_id == session_id
-        with self._write() as connection:
+        with self._database.write() as connection:
             connection.execute(update(schema.sessions).where(where).values(ended_at=_now(), outcome=outcome))
 
     def last_environment(self, run_id: str) -> Mapping[str, str] | None:
@@ -218,7 +144,7 @@ class Store:
             }
             for rank, (id, score) in enumerate(zip(picks.ids, picks.score, strict=True))
         ]
-        with self._write() as connection:
+        with self._database.write() as connection:
             mine = schema.queries.c.run_id == run_id
             before = connection.execute(select(func.count()).select_from(schema.queries).where(mine)).scalar_one()
             row = {"run_id": run_id, "round": round, "seed": seed, "labeled": before + len(asked), "started_at": _now()}
@@ -232,7 +158,7 @@ class Store:
     def finish_round(self, run_id: str, round: int, metrics: Metrics, seconds: Metrics) -> None:
         """Records what a round reached, and that it is over."""
         where = (schema.rounds.c.run_id == run_id) & (schema.rounds.c.round == round)
-        with self._write() as connection:
+        with self._database.write() as connection:
             old = connection.execute(select(schema.rounds.c.seconds).where(where)).scalar_one()
             values = {"finished_at": _now(), "seconds": {**old, **seconds}}
             connection.execute(update(schema.rounds).where(where).values(**values))
@@ -280,7 +206,7 @@ class Store:
             for label in given
         ]
         if rows:
-            with self._write() as connection:
+            with self._database.write() as connection:
                 connection.execute(sqlite_insert(schema.labels).on_conflict_do_nothing(), rows)
 
     def labels(self, run_id: str, through: int | None = None) -> dict[str, int]:
@@ -301,103 +227,6 @@ class Store:
         with self.read() as connection:
             rows = connection.execute(query.order_by(schema.labels.c.sample_id))
             return {row.sample_id: row.value for row in rows}
-
-    # Transactions
-
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A connection that sees one state of the store throughout."""
-        with _in_words(self.path), self._engine.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        """One transaction that takes the write lock at once: committed whole, or not at all."""
-        with (
-            _in_words(self.path),
-            self._engine.connect().execution_options(begin="BEGIN IMMEDIATE") as connection,
-            connection.begin(),
-        ):
-            yield connection
-
-
-# Of each connection: what was committed survives a power cut; what REPLACE deletes is a deletion to the triggers too.
-PRAGMAS = ("synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON")
-
-BUSY_SECONDS = 30.0
-
-
-def _engine(path: Path, **how: str) -> Engine:
-    """how: SQLite's own parameters of a file address. As an address the path may hold any character, `?` and `#` too."""
-    url = URL.create("sqlite", database=path.absolute().as_uri(), query={"uri": "true", **how})
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # transactions are begun below, not by the driver
-        for pragma in PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        statement = connection.get_execution_options().get("begin", "BEGIN")
-        if statement is not None:
-            connection.exec_driver_sql(statement)
-
-    return engine
-
-
-DAMAGED = "the file is damaged: restore it from a backup, or save what can be read with `sqlite3 FILE .recover`"
-ADVICE = {
-    sqlite3.SQLITE_FULL: "the disk is full: free some space and run the same command again; nothing recorded is lost",
-    sqlite3.SQLITE_NOTADB: (
-        "this is not an mcdal store, or it is damaged: restore it from a backup, or use another --out"
-    ),
-    sqlite3.SQLITE_CORRUPT: DAMAGED,
-    sqlite3.SQLITE_READONLY: (
-        "the file or its folder cannot be written: change its permissions, copy the folder, or use another --out"
-    ),
-    sqlite3.SQLITE_CANTOPEN: (
-        "the file cannot be opened: check that its folder can be read and written, copy the folder, or use another --out"
-    ),
-    sqlite3.SQLITE_BUSY: f"another process has held the store for {BUSY_SECONDS:.0f} seconds: end it, or use another --out",
-    sqlite3.SQLITE_IOERR: (
-        "the disk gave an error: check that it is not full, not failing and not a network folder, "
-        "then run the same command again"
-    ),
-    sqlite3.SQLITE_CONSTRAINT: "what is recorded stands, and this does not fit to it; nothing was changed",
-}
-
-
-@contextmanager
-def _in_words(path: Path) -> Iterator[None]:
-    """Database errors as StoreErrors that name the file and say what to do."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise StoreError(f"{path}: {error.orig}: {ADVICE.get(_code(error), DAMAGED)}") from error
-    except (ValueError, TypeError) as error:
-        # A page may be damaged so that only its JSON or its times cannot be read.
-        if not isinstance(error, json.JSONDecodeError | UnicodeDecodeError) and "isoformat" not in str(error):
-            raise
-        raise StoreError(f"{path}: {error}: {DAMAGED}") from error
-
-
-def _patiently(ask: Callable[[], str]) -> str:
-    """Where several processes make a store at once, SQLite refuses some of them instead of letting them wait."""
-    end = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            return ask()
-        except DBAPIError as error:
-            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
-                raise
-            time.sleep(0.01)
-
-
-def _code(error: BaseException | None) -> int:
-    """SQLite's number for what went wrong; 0 where it gave none."""
-    return int(getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)) & 0xFF
 
 
 def _asked_twice(connection: Connection, run_id: str, round: int, ids: Ids) -> str:

@@ -11,26 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from mcdal.config import (
-    Config,
-    Protocol,
-    build,
-    call,
-    canonical,
-    decisive,
-    described,
-    field_help,
-    override,
-    parse_settings,
-    run_id,
-    to_json,
-)
+from mcdal.config import Config, Protocol, build, call, decisive, run_id
 from mcdal.errors import ConfigError
 from mcdal.pool.folder import Folder
 from mcdal.recipes.cifar10 import cifar10
 from mcdal.recipes.cifar10_published import cifar10_published
 from mcdal.recipes.folder import folder
 from mcdal.registry import listed, load
+from mcdal.settings import canonical, described, field_help, override, parse_settings, to_json
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.testing import fake_config
 

@@ -46,9 +46,10 @@ def test_the_documents_examples_run():
 def test_the_recipe_and_the_source_of_the_documents_run(tmp_path, monkeypatch):
     from PIL import Image
 
-    from mcdal.config import build, override
+    from mcdal.config import build
     from mcdal.loop import Plan, run
     from mcdal.registry import load
+    from mcdal.settings import override
 
     code = blocks((ROOT / "docs" / "add_data.md").read_text(), "python")
     for text in code:

@@ -12,22 +12,12 @@ import mcdal.models
 import mcdal.pool
 import mcdal.strategies
 from mcdal.augment import Augment
-from mcdal.config import (
-    Config,
-    Protocol,
-    as_text,
-    call,
-    default_scale,
-    described,
-    field_help,
-    override,
-    scales,
-    to_json,
-)
+from mcdal.config import Config, Protocol, call, default_scale, scales
 from mcdal.models.base import Architecture
 from mcdal.pool.base import Source
 from mcdal.registry import listed, load
 from mcdal.schedule import Optimization
+from mcdal.settings import as_text, described, field_help, override, to_json
 from mcdal.strategies.base import Strategy
 from mcdal.training import Training
 

@@ -116,7 +116,7 @@ def test_looking_changes_nothing(tmp_path):
 def test_status_does_not_wait_for_who_writes(tmp_path):
     store = Store(tmp_path)
     begun(store, "r", 1, ["stopped"])
-    with store._write():
+    with store._database.write():
         begin = time.monotonic()
         assert len(status(tmp_path)) == 1
         assert time.monotonic() - begin < 5
@@ -141,7 +141,7 @@ def test_a_thousand_runs_are_quick(tmp_path):
             for name in ("test/accuracy", "test/loss")
         ],
     }
-    with store._write() as connection:
+    with store._database.write() as connection:
         for table, values in rows.items():
             connection.execute(insert(table), values)
     store.close()

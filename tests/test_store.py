@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, event, text
 
-import mcdal.store
+import mcdal.database
 from mcdal.errors import StoreError
 from mcdal.loop import Plan, run
 from mcdal.status import status
@@ -67,7 +67,7 @@ def pragma(connection, name):
 
 
 def test_sqlite_is_as_safe_as_it_can_be(store):
-    for transaction in (store.read, store._write):
+    for transaction in (store.read, store._database.write):
         with transaction() as connection:
             assert pragma(connection, "journal_mode") == "wal"
             assert pragma(connection, "synchronous") == 2  # FULL
@@ -76,8 +76,8 @@ def test_sqlite_is_as_safe_as_it_can_be(store):
 
 
 def test_a_write_takes_the_lock_when_it_begins(store, monkeypatch):
-    monkeypatch.setattr(mcdal.store, "BUSY_SECONDS", 0.05)
-    with contextlib.closing(Store(store.path.parent, create=False)) as other, store._write():
+    monkeypatch.setattr(mcdal.database, "BUSY_SECONDS", 0.05)
+    with contextlib.closing(Store(store.path.parent, create=False)) as other, store._database.write():
         assert other.run("r") == record()  # readers do not wait
         with pytest.raises(StoreError, match=r"mcdal\.db: database is locked: another process has held the store"):
             other.begin_session("r", {})
@@ -116,8 +116,8 @@ def test_a_store_that_others_make_at_the_same_time_is_waited_for(tmp_path):
 
 
 def test_a_disk_without_write_ahead_log_is_refused(tmp_path, monkeypatch):
-    real = mcdal.store._engine
-    monkeypatch.setattr(mcdal.store, "_engine", lambda path, **how: real(path, **how, vfs="unix-dotfile"))
+    real = mcdal.database._engine
+    monkeypatch.setattr(mcdal.database, "_engine", lambda path, **how: real(path, **how, vfs="unix-dotfile"))
     with pytest.raises(StoreError, match="give an --out on a local disk"):
         Store(tmp_path)
 
@@ -140,7 +140,7 @@ def test_the_database_itself_refuses_to_change_labels(store, statement):
 def test_labels_cannot_be_replaced_through_the_store(store):
     store.add_labels("r", [Label("a", 1, "ann")])
     replace = 'REPLACE INTO labels SELECT label_id, run_id, sample_id, 0, "by", at, key FROM labels'
-    with pytest.raises(StoreError, match="labels are append-only"), store._write() as connection:
+    with pytest.raises(StoreError, match="labels are append-only"), store._database.write() as connection:
         connection.exec_driver_sql(replace)
     assert store.labels("r") == {"a": 1}
 
