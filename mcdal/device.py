@@ -1,5 +1,6 @@
 """Where and in which arithmetic a run computes: device, precision, memory layout, compilation, determinism."""
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from importlib.util import find_spec
 from typing import Literal, TypeAlias, TypeVar
 
 import torch
+import torch.utils.deterministic
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -45,7 +47,9 @@ class Numerics:
         if self.channels_last:
             model.to(memory_format=torch.channels_last)
         if self.compile and model._compiled_call_impl is None:
-            model.compile()  # in place: names in the state dict stay as they are, and a deep copy is not compiled
+            # In place: names in the state dict stay as they are, and a deep copy is not compiled. Not dynamic: which shapes
+            # a process has seen before would decide which kernel trains, and with it the last bits.
+            model.compile(dynamic=False)
         return model
 
     def arrange(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -61,15 +65,29 @@ class Numerics:
 
     @contextmanager
     def deterministic(self) -> Iterator[None]:
-        """Inside, cuDNN gives the same bits in every run; afterwards its settings are as before."""
-        cudnn = torch.backends.cudnn
-        before = cudnn.benchmark, cudnn.deterministic
-        if self.device.type == "cuda":
-            cudnn.benchmark, cudnn.deterministic = False, True
+        """Inside, CUDA takes the same kernels in every run where there is a choice; afterwards its settings are as before.
+
+        A layer for which there is no such kernel warns and runs (torch's `use_deterministic_algorithms`).
+        """
+        if self.device.type != "cuda":
+            yield
+            return
+        # cuBLAS reads this when it is first used; without it its products may differ from run to run.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        cudnn, extra = torch.backends.cudnn, torch.utils.deterministic
+        before = cudnn.benchmark, cudnn.deterministic, extra.fill_uninitialized_memory  # type: ignore[attr-defined]
+        strict, warns = (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
+        cudnn.benchmark, cudnn.deterministic = False, True
+        extra.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.use_deterministic_algorithms(True, warn_only=True)
         try:
             yield
         finally:
-            cudnn.benchmark, cudnn.deterministic = before
+            cudnn.benchmark, cudnn.deterministic, extra.fill_uninitialized_memory = before  # type: ignore[attr-defined]
+            torch.use_deterministic_algorithms(strict, warn_only=warns)
 
 
 def wide(device: torch.device) -> torch.dtype:

@@ -21,6 +21,8 @@ def cifar10_published(data: Path, scale: Scale = "full") -> Config:
     source = Cifar(data, classes=10, statistics="cifar100")
     # The published milestones are epochs 30, 60 and 80, counted from 1; with 99 epochs that is 29, 59 and 79 of them.
     optimization = Optimization(milestones=(29 / 99, 59 / 99, 79 / 99), published_warmup=True)
-    training = Training(epochs=99, optimization=optimization, published_sampling=True)
+    training = Training(
+        epochs=99, optimization=optimization, published_sampling=True, precision="float32", compile=False
+    )
     full = replace(paper(source, MCDAL(published=True)), training=training, notes=(NOTE,))
     return choose_scale(scale, full=lambda: full, small=lambda: small(full))
