@@ -43,6 +43,10 @@ def commit() -> str:
     """The commit of the checkout that this package runs from, with "+" where files differ from it; "none" outside a checkout."""
     here = Path(__file__).parent
     try:
+        # Installed below somebody's own checkout, this package is not part of it.
+        subprocess.run(
+            ["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True, timeout=10, check=True
+        )
         said = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
             cwd=here, capture_output=True, text=True, timeout=10, check=True,

@@ -5,7 +5,7 @@ computed again, to the same bits.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -20,7 +20,7 @@ from mcdal.augment import Augment
 from mcdal.config import Config, decisive, run_id
 from mcdal.device import Numerics
 from mcdal.environment import differences, environment
-from mcdal.errors import McdalError, StoreError
+from mcdal.errors import McdalError, PoolError, StoreError
 from mcdal.events import Listener, nobody
 from mcdal.measuring import evaluate, measure, select
 from mcdal.models.base import Model
@@ -33,7 +33,7 @@ from mcdal.store import RunRecord, Store
 from mcdal.strategies.base import Strategy
 from mcdal.streams import own_randomness, stream
 from mcdal.training import Trained, train
-from mcdal.values import Metrics, Picks, Rows
+from mcdal.values import Label, Metrics, Picks, Rows
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,9 @@ class Run:
         missing = tuple(id for id in wanted if id not in known)
         if missing:
             self.oracle.ask(missing)
-            self.store.add_labels(self.id, list(self.oracle.answers()))
+            answers = list(self.oracle.answers())
+            self._refuse_unknown_classes(answers)
+            self.store.add_labels(self.id, answers)
             known = self.store.labels(self.id)
         return all(id in known for id in wanted)
 
@@ -262,8 +264,17 @@ class Run:
             if mask.any()
         }
 
+    def _refuse_unknown_classes(self, answers: Sequence[Label]) -> None:
+        for label in answers:
+            if not 0 <= label.value < len(self.pool.classes):
+                raise PoolError(
+                    f"{label.by} labeled {label.sample_id!r} as class {label.value}, but there are classes 0 to "
+                    f"{len(self.pool.classes) - 1}; no label of this batch was taken"
+                )
+
     def _report_missing_classes(self, round: int, labels: Mapping[str, int]) -> None:
-        missing = [name for i, name in enumerate(self.pool.classes) if i not in set(labels.values())]
+        seen = set(labels.values())
+        missing = [name for i, name in enumerate(self.pool.classes) if i not in seen]
         if missing:
             named = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
             text = f"round {round}: no label yet of {len(missing)} of {len(self.pool.classes)} classes: {named}"

@@ -181,15 +181,21 @@ def to_json(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     of = value if isinstance(value, type) or callable(value) else type(value)
-    return {"object": f"{of.__module__}:{getattr(of, '__qualname__', type(of).__name__)}"}
+    return {"object": f"{of.__module__}:{getattr(of, '__qualname__', type(of).__name__)}", **_code(of)}
 
 
-def _code(kind: type) -> dict[str, str]:
-    """A digest of the source of somebody's own class, so that a run is not continued with another algorithm of the same name."""
-    if kind.__module__.partition(".")[0] == "mcdal":
+def _code(thing: Any) -> dict[str, str]:
+    """A digest of somebody's own code, so that a run is not continued with another algorithm of the same name.
+
+    Of the whole file where a file was named on the command line, helper functions included; else of the class or function.
+    """
+    if thing.__module__.partition(".")[0] == "mcdal":
         return {}
     try:
-        source = inspect.getsource(kind)
-    except (OSError, TypeError):  # typed into an interpreter
+        if thing.__module__.startswith("mcdal_user_"):
+            source = Path(inspect.getfile(thing)).read_text(encoding="utf-8")
+        else:
+            source = inspect.getsource(thing)
+    except (OSError, TypeError):  # typed into an interpreter, or not written in Python
         return {}
     return {"code": hashlib.sha256(source.encode()).hexdigest()[:16]}

@@ -290,3 +290,18 @@ def test_a_recipe_is_called_with_what_it_takes(tmp_path):
 def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert build(folder, Path("~"), None).source.data == tmp_path
+
+
+def test_an_edited_factory_or_helper_is_another_configuration(tmp_path):
+    seen = []
+    for activation, helper in (("ReLU", 1), ("Sigmoid", 1), ("Sigmoid", 2)):
+        path = tmp_path / f"{len(seen)}" / "mine.py"
+        path.parent.mkdir()
+        path.write_text(
+            f"from torch import nn\nimport mcdal\ndef helper():\n    return {helper}\n"
+            f"def net():\n    return nn.Sequential(nn.Flatten(), nn.{activation}(), nn.Linear(108, 3))\n"
+            "def recipe():\n    from dataclasses import replace\n    from mcdal.testing import fake_config\n"
+            "    return replace(fake_config(), model=mcdal.Custom(net, head='2'))\n"
+        )
+        seen.append(decisive(to_json(load("recipes", f"{path}:recipe")()))["model.factory.code"])
+    assert len(set(seen)) == 3

@@ -1,6 +1,8 @@
 """A run as a whole: what is recorded, what is continued, what is refused."""
 
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ import torch
 
 import mcdal.loop
 from mcdal.artifacts import Artifacts
-from mcdal.errors import ConfigError, StoreError, TrainingError
+from mcdal.errors import ConfigError, PoolError, StoreError, TrainingError
 from mcdal.loop import Plan, run
+from mcdal.models.wrap import Custom
+from mcdal.pool.arrays import Arrays
 from mcdal.schedule import Optimization
 from mcdal.status import status
 from mcdal.store import Store
@@ -129,7 +133,7 @@ def test_stopped_at_any_stage_and_continued(whole, tmp_path, monkeypatch, stage,
     assert status(tmp_path)[0].state == "done"
 
 
-@pytest.mark.parametrize("step", [1, 5, 8])
+@pytest.mark.parametrize("step", [0, 1, 5, 7, 8])
 def test_stopped_in_the_middle_of_training_and_continued(whole, tmp_path, monkeypatch, step):
     config = fake_config(checkpoint_seconds=0.0)  # keeps the state after every step
     real, saves = mcdal.artifacts.Checkpoint.save, []
@@ -144,13 +148,7 @@ def test_stopped_in_the_middle_of_training_and_continued(whole, tmp_path, monkey
         patch.setattr(mcdal.artifacts.Checkpoint, "save", save)
         with pytest.raises(Killed):
             play(tmp_path, config)
-    steps = []
-    run(
-        Plan(config),
-        tmp_path,
-        device="cpu",
-        listen=lambda kind, **f: steps.append(f["done"]) if kind == "train" else None,
-    )
+    play(tmp_path, config)
     mine, theirs = content(tmp_path), content(whole)
     assert {k: v for k, v in mine.items() if k != "runs"} == {k: v for k, v in theirs.items() if k != "runs"}
 
@@ -160,6 +158,80 @@ def test_a_finished_run_is_not_played_again(whole, monkeypatch):
     monkeypatch.setattr(mcdal.loop, "train", lambda *_, **__: pytest.fail("trained again"))
     play(whole)
     assert content(whole) == before
+
+
+def test_a_label_outside_the_classes_is_refused_before_it_is_recorded(tmp_path):
+    oracle = lambda pool: ScriptedOracle(dict.fromkeys(pool.images.ids, 3), [12])  # noqa: E731
+    with pytest.raises(PoolError, match=r"round 0: script labeled 'fake/\d+' as class 3, but there are classes 0 to 2"):
+        run(Plan(fake_config()), tmp_path, device="cpu", oracle=oracle)
+    assert content(tmp_path)["labels"] == []
+
+
+def test_seconds_of_killed_processes_count(tmp_path, monkeypatch):
+    config = fake_config(checkpoint_seconds=0.0)
+    real = mcdal.artifacts.Checkpoint.save
+
+    def save(self, state):
+        real(self, {**state, "seconds": 1_000.0})
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mcdal.artifacts.Checkpoint, "save", save)
+        with pytest.raises(Killed):
+            play(tmp_path, config)
+    play(tmp_path, config)
+    store = Store(tmp_path)
+    assert store.rounds("custom-MCDAL-s0")[0].seconds["train"] > 1_000
+    assert store.rounds("custom-MCDAL-s0")[1].seconds["train"] < 1_000
+
+
+def test_a_network_with_one_layer_under_two_names_and_five_channels_runs(tmp_path):
+    class Tied(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(5 * 36, 4), torch.nn.Linear(4, 2))
+            self.fc = self.body[2]
+
+        def forward(self, x):
+            return self.body(x)
+
+    x, y = torch.randn(60, 5, 6, 6), torch.arange(60) % 2
+    config = fake_config(source=Arrays(x, y), model=Custom(Tied, head="fc"))
+    play(tmp_path, config)
+    assert status(tmp_path)[0].state == "done"
+
+
+@pytest.mark.slow
+def test_compiled_and_stopped_and_continued(tmp_path):
+    """The process that continues measures before it trains; the shapes it has seen must not change the training."""
+    config = fake_config(training=fake_training(precision="float32", compile=True))
+    whole = played_in_a_process(tmp_path / "whole", config, stop=None)
+    played_in_a_process(tmp_path / "stopped", config, stop="begin_round")
+    assert played_in_a_process(tmp_path / "stopped", config, stop=None) == whole
+
+
+def played_in_a_process(out, config, stop):
+    """Content of the store after a fresh process played `config`, or began to and stopped at its second `stop`."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(play_until, out, config, stop).result()
+    return content(out)
+
+
+def play_until(out, config, stop):
+    if stop is None:
+        play(out, config)
+        return
+    real, calls = getattr(Store, stop), []
+
+    def stopping(self, *args):
+        calls.append(stop)
+        if len(calls) == 2:
+            raise Killed
+        return real(self, *args)
+
+    setattr(Store, stop, stopping)
+    with pytest.raises(Killed):
+        play(out, config)
 
 
 def test_late_and_partial_answers_make_the_run_wait(whole, tmp_path):

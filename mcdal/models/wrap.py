@@ -23,7 +23,7 @@ def wrap(module: nn.Module, head: str | None = None) -> Model:
     if isinstance(module, Model):
         return module
     name = "head" if head is None else head
-    if name not in dict(module.named_modules()) or not name:
+    if name not in dict(module.named_modules(remove_duplicate=False)) or not name:
         layers = [n for n, m in module.named_modules() if n and any(True for _ in m.parameters(recurse=False))]
         told = "has no submodule 'head': name the head" if head is None else f"has no submodule {head!r}"
         raise ConfigError(f"{type(module).__name__} {told}; its layers are {', '.join(layers[-12:]) or 'none'}")

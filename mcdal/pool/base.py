@@ -26,23 +26,29 @@ class Images(ABC):
 
     @abstractmethod
     def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
-        """One tensor for each array of positions, in their order, on `device`.
+        """One tensor for each array of positions, in their order, on `device`. Training asks endlessly: read as you go.
 
         uint8 0 to 255 for raw pixels; a float tensor is taken as already normalised. Memory is channels-last where the
         source allows it.
         """
 
+    def read(self, position: int) -> Shaped[Tensor, "h w c"]:
+        """One image as it is, on the CPU. A source whose batches come from workers reads it in this process."""
+        batch = next(iter(self.batches([np.array([position], dtype=np.int64)], torch.device("cpu"))))
+        return batch[0].permute(1, 2, 0)
+
     def picture(self, position: int) -> UInt8[np.ndarray, "h w c"]:
         """One image to show to a person. Normalised floats are stretched from their smallest to their largest value."""
-        image = next(iter(self.batches([np.array([position], dtype=np.int64)], torch.device("cpu"))))[0]
-        return to_picture(image.permute(1, 2, 0).numpy())
+        return to_picture(self.read(position).numpy())
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def to_picture(pixels: Shaped[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w c"]:
-    """Bytes as they are; floats from their smallest (0) to their largest value (255)."""
+def to_picture(pixels: Shaped[np.ndarray, "h w _"]) -> UInt8[np.ndarray, "h w c"]:
+    """Bytes as they are; floats from their smallest (0) to their largest value (255). Of 2 channels or more than 3, the mean."""
+    if pixels.shape[2] not in (1, 3):
+        pixels = pixels.mean(axis=2, keepdims=True).astype(pixels.dtype)
     if pixels.dtype == np.uint8:
         return np.ascontiguousarray(pixels)
     low, high = float(pixels.min()), float(pixels.max())
@@ -146,7 +152,7 @@ class Pool:
     @property
     def shape(self) -> tuple[int, tuple[int, int]]:
         """Channels, and height and width in pixels, of every image."""
-        height, width, channels = self.images.picture(0).shape
+        height, width, channels = self.images.read(0).shape
         return channels, (height, width)
 
     def labeled(self, labels: Mapping[str, int]) -> LabeledView:

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped, UInt8
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from mcdal.errors import PoolError
 from mcdal.events import Listener, nobody
 from mcdal.pool.arrays import numbered, targets_of
 from mcdal.pool.assemble import Part, assemble, chunks, digest
-from mcdal.pool.base import Images, Pool, Positions, Source, to_picture
+from mcdal.pool.base import Images, Pool, Positions, Source
 from mcdal.pool.loading import load
 from mcdal.pool.samples import class_index, describe, find_targets, to_tensor
 from mcdal.values import Ids
@@ -60,14 +60,22 @@ class Datasets(Source):
             [str(c) for c in classes],
             pool,
             test,
-            fingerprint=digest(self.name, tuple(map(str, classes)), ids, pool.targets, test.targets, *kinds),
+            fingerprint=digest(
+                self.name,
+                tuple(map(str, classes)),
+                ids,
+                pool.targets,
+                test.targets,
+                *kinds,
+                *(sampled(part.images) for part in (pool, test)),
+            ),
         )
 
     def _part(self, ids: Ids, dataset: Any, targets: Sequence[int] | None, listen: Listener) -> Part:
         if not ids:
             raise PoolError(f"{self.name}: a dataset is empty")
         images = DatasetImages(ids, dataset, self.workers)
-        looked_at = np.unique(np.linspace(0, len(ids) - 1, LOOKED_AT).astype(np.int64)).tolist()
+        looked_at = _looked_at(len(ids))
         for position in looked_at:
             if not torch.equal(images.read(position), images.read(position)):
                 raise PoolError(
@@ -107,15 +115,11 @@ class DatasetImages(Images):
     def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
         return load(self._read, positions, self._workers, device)
 
-    def picture(self, position: int) -> UInt8[np.ndarray, "h w c"]:
-        return to_picture(self.read(position).numpy())  # no workers for a single image
-
     def target(self, position: int) -> int:
         """The class index that the dataset gives with an image."""
         return class_index(self.ids[position], self._sample(position))
 
     def read(self, position: int) -> Shaped[Tensor, "h w c"]:
-        """One image, read in this process."""
         return to_tensor(self.ids[position], self._sample(position))
 
     def _sample(self, position: int) -> Any:
@@ -134,3 +138,16 @@ class DatasetImages(Images):
                     f"{self.ids[i]} is {describe(image)}; resize and convert in the dataset's transform"
                 )
         return torch.stack(images)
+
+
+def _looked_at(n: int) -> list[int]:
+    """Evenly spaced positions that stand for all: reading every image at every opening would take too long."""
+    found: list[int] = np.unique(np.linspace(0, n - 1, LOOKED_AT).astype(np.int64)).tolist()
+    return found
+
+
+def sampled(images: Images) -> str:
+    """A digest of the images that are looked at: other images under the same ids are then other data."""
+    positions = np.array(_looked_at(len(images)), dtype=np.int64)
+    batch = next(iter(images.batches([positions], torch.device("cpu"))))
+    return digest(batch.numpy())

@@ -35,8 +35,8 @@ class FileImages(Images):
     def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
         return load(self._read, positions, self._workers, device)
 
-    def picture(self, position: int) -> UInt8[np.ndarray, "h w c"]:
-        return self._pixels(position)  # no workers for a single image
+    def read(self, position: int) -> Shaped[Tensor, "h w c"]:
+        return torch.from_numpy(self._pixels(position))
 
     def _read(self, positions: Positions) -> Shaped[Tensor, "b h w c"]:
         return torch.from_numpy(np.stack([self._pixels(int(position)) for position in positions]))

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mcdal.device import wide
+from mcdal.errors import SelectionError
 from mcdal.tasks.base import Meter, Task
 from mcdal.values import Metrics, Output
 
@@ -22,6 +23,10 @@ class Classification(Task):
         return F.cross_entropy(output.logits, y, reduction="none")
 
     def reduce(self, score: Float[Tensor, "b *space"]) -> Float[Tensor, " b"]:
+        if score.ndim != 1:
+            raise SelectionError(
+                f"a strategy measured scores of shape {tuple(score.shape)} on {len(score)} samples: give ({len(score)},)"
+            )
         return score
 
     def pooled(self, probabilities: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c"]:
