@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11 python3.13,$(she
   $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow check kill-test clean
+.PHONY: setup demo test test-slow check clean
 
 setup: .venv/.ready
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import pickle
 import sys
 import time
 import zipfile
@@ -17,7 +18,7 @@ import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
 
-from mcdal.errors import StoreError
+from mcdal.errors import StoreError, TrainingError
 from mcdal.models.base import Model
 from mcdal.values import Rows
 
@@ -87,7 +88,7 @@ def _is_locked(path: Path) -> bool:
 
 
 class Artifacts:
-    """What a run keeps in files: the state of a training under way, the last model, and the measured rows of each round."""
+    """What a run keeps in files: the state of a training under way, and each round's model, measured rows and pictures."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -122,7 +123,8 @@ class Artifacts:
 
     def write_model(self, round: int, model: Model) -> None:
         """The trained model as safetensors: for this project and for anybody else's."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        # Cloned, since a network may hold one layer under two names, and the format refuses shared memory.
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
         write_atomically(self._round(round) / "model.safetensors", safetensors.torch.save(tensors))
 
     def write_rows(self, round: int, rows: Rows) -> None:
@@ -222,15 +224,16 @@ class Checkpoint:
         self.path = path
         self._every = every_seconds
         self._last = time.monotonic()
+        self._loads = False  # whether a state was once made sure of
 
     def due(self) -> bool:
         """Whether `every_seconds` have passed since the last save. When it is saved does not change what is computed."""
         return time.monotonic() - self._last >= self._every
 
     def save(self, state: dict[str, object]) -> None:
-        sink = io.BytesIO()
-        torch.save(state, sink)
-        write_atomically(self.path, sink.getvalue())
+        content = packed(state, check=not self._loads)
+        self._loads = True
+        write_atomically(self.path, content)
         self._last = time.monotonic()
 
     def load(self) -> dict[str, object] | None:
@@ -249,6 +252,34 @@ class Checkpoint:
                 f"{self.path} is damaged ({type(error).__name__}): remove it, and the round is trained again from its start"
             ) from error
         return state
+
+
+def packed(state: Mapping[str, object], check: bool) -> bytes:
+    """The state as a file's content. check: makes sure that it can be loaded, before anybody relies on it."""
+    content = _saved(state)
+    if check and not _loads(content):
+        parts = state.get("strategy")
+        parts = parts if isinstance(parts, Mapping) else {}
+        named = [name for name, part in parts.items() if not _loads(_saved(part))]
+        raise TrainingError(
+            f"the strategy's state {', '.join(map(repr, named))} holds what a checkpoint cannot load again: "
+            "let its state_dict() give tensors, numbers and text alone (no numpy values)"
+        )
+    return content
+
+
+def _saved(value: object) -> bytes:
+    sink = io.BytesIO()
+    torch.save(value, sink)
+    return sink.getvalue()
+
+
+def _loads(content: bytes) -> bool:
+    try:
+        torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        return False
+    return True
 
 
 def _check_sums(path: Path) -> None:

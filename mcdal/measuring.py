@@ -14,7 +14,7 @@ from mcdal.models.base import Model
 from mcdal.pool.base import LabeledView, Pool, UnlabeledView
 from mcdal.selection import check_picks, labeled_rows
 from mcdal.strategies.base import Strategy, overrides, own_modules
-from mcdal.streams import own_randomness, stream
+from mcdal.streams import numpy_generator, own_randomness, stream
 from mcdal.values import Batch, Metrics, Output, Picks, Rows
 
 
@@ -32,19 +32,21 @@ def measure(
 ) -> Rows:
     """What `strategy` measures on every sample of the pool, labeled or not; no pass at all where it measures nothing.
 
-    augment: only to repeat the published sampling, which measures augmented images and drops the last partial batch; the
-    samples of that batch get the lowest score there is.
+    augment: only to repeat the published sampling, which measures augmented images in random order and drops the last partial
+    batch of unlabeled ones; these get the lowest score of the others.
     """
     numerics = numerics or resolve(choose_device("auto"))
     labeled = labeled_rows(pool.images.ids, frozenset(labels))
     if not overrides(strategy, "measure"):
         return Rows(pool.images.ids, labeled)
+    view, dropped = (pool.whole(), 0) if augment is None else _published_order(labeled, pool, batch_size, seed)
     gathered = _Gathered(len(pool))
+    numerics.place(model).eval()  # before inference mode, which would make weights that cannot be trained again
     with own_randomness(), torch.inference_mode():
         torch.manual_seed(stream(seed, "measure"))
         for module in own_modules(strategy):
             module.eval()
-        for batch in _batches(model, pool, pool.whole(), numerics, batch_size, augment):
+        for batch in _batches(model, pool, view, numerics, batch_size, augment):
             with numerics.autocast():
                 measured = strategy.measure(batch)
             gathered.add(
@@ -52,9 +54,19 @@ def measure(
             )
             listen("measure", done=gathered.count, total=len(pool))
     score, vector = gathered.arrays()
-    if augment is not None and score is not None:
-        score[len(pool) // batch_size * batch_size :] = score.min()
-    return Rows(pool.images.ids, labeled, score, vector)
+    if score is not None and dropped:
+        score[-dropped:] = score[:-dropped].min()
+    back = np.argsort(view.positions)
+    return Rows(
+        pool.images.ids, labeled, None if score is None else score[back], None if vector is None else vector[back]
+    )
+
+
+def _published_order(labeled: np.ndarray, pool: Pool, batch_size: int, seed: int) -> tuple[UnlabeledView, int]:
+    """The labeled samples, then the unlabeled ones in random order, and how many of these the last partial batch holds."""
+    unlabeled = numpy_generator(seed, "published order").permutation(np.flatnonzero(~labeled))
+    dropped = len(unlabeled) % batch_size if len(unlabeled) >= batch_size else 0
+    return UnlabeledView(pool.images, np.concatenate([np.flatnonzero(labeled), unlabeled])), dropped
 
 
 def evaluate(
@@ -69,6 +81,7 @@ def evaluate(
     numerics = numerics or resolve(choose_device("auto"))
     meter = pool.task.meter()
     done = 0
+    numerics.place(model).eval()
     with own_randomness(), torch.inference_mode():
         for batch in _batches(model, pool, pool.test, numerics, batch_size, None):
             assert batch.output is not None and batch.y is not None
@@ -82,7 +95,9 @@ def select(strategy: Strategy, rows: Rows, budget: int, seed: int = 0) -> Picks:
     """What the strategy picks, checked: `budget` distinct unlabeled ids, or all that are left."""
     if budget < 1:
         raise SelectionError(f"a budget of {budget} asks for nothing: give at least 1")
-    picks = strategy.select(rows, budget, seed)
+    with own_randomness():
+        torch.manual_seed(stream(seed, "select"))
+        picks = strategy.select(rows, budget, seed)
     check_picks(picks, rows, budget, type(strategy).__name__)
     return picks
 
@@ -96,7 +111,6 @@ def _batches(
     augment: Augment | None,
 ) -> Iterator[Batch]:
     """The view once, in its order, with the model's output."""
-    numerics.place(model).eval()
     device = numerics.device
     starts = range(0, len(view), batch_size)
     positions = (view.positions[i : i + batch_size] for i in starts)
@@ -120,6 +134,8 @@ class _Gathered:
 
     def add(self, score: Tensor | None, vector: Tensor | None, size: int) -> None:
         if score is not None:
+            if len(score) != size:
+                raise SelectionError(f"a strategy measured {len(score)} scores on {size} samples: give one a sample")
             self._scores.append(score)
         if vector is not None:
             if self._vectors is None:

@@ -5,6 +5,7 @@ def test_mine(): check_strategy(MyStrategy)
 """
 
 import copy
+import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mcdal.artifacts import packed
 from mcdal.augment import Augment
 from mcdal.config import Config, Protocol
 from mcdal.device import Numerics
@@ -122,6 +124,7 @@ class KeepOne:
 
     def __init__(self, after: int):
         self._left = after
+        self._content = b""
         self.state: dict[str, object] | None = None
 
     def due(self) -> bool:
@@ -130,10 +133,14 @@ class KeepOne:
     def save(self, state: dict[str, object]) -> None:
         if self._left > 0:
             self._left -= 1
-            self.state = copy.deepcopy(state)
+            self._content = packed(state, check=True)  # through bytes, as a file would
+            self.state = self.load()
 
     def load(self) -> dict[str, object] | None:
-        return copy.deepcopy(self.state)
+        loaded: dict[str, object] | None = None
+        if self._content:
+            loaded = torch.load(io.BytesIO(self._content), weights_only=True)
+        return loaded
 
 
 @dataclass

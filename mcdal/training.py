@@ -1,4 +1,4 @@
-"""The task model from scratch on today's labels. Calls `extra_loss` and `step`; knows no strategy by name."""
+"""The task model on today's labels. Calls `extra_loss` and `step`; knows no strategy by name."""
 
 import math
 import time
@@ -75,7 +75,7 @@ class Training:
 
 @runtime_checkable
 class Keeper(Protocol):
-    """Keeps the state of a training that may be killed. `Checkpoints` in artifacts.py writes files; `Forgetful` nothing."""
+    """Keeps the state of a training that may be killed. `Checkpoint` in artifacts.py writes files; `Forgetful` nothing."""
 
     def load(self) -> dict[str, object] | None: ...
 
@@ -86,11 +86,10 @@ class Keeper(Protocol):
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training reached. metrics: of its last epoch. seconds, steps: of this process alone, without what was continued."""
+    """What a training reached. metrics: of its last epoch. seconds: at work, earlier processes included as far as they kept."""
 
     metrics: Metrics
     seconds: float
-    steps: int
 
 
 class Forgetful:
@@ -136,7 +135,7 @@ def train(
     keeper: Keeper | None = None,
     listen: Listener = nobody,
 ) -> Trained:
-    """Trains `model` in place on `labels` (class index by id), and the strategy's own networks beside it.
+    """Trains `model` in place, from the weights it has, on `labels` (class index by id), and the strategy's networks beside it.
 
     The same seed gives the same bits on one machine, also when the work was killed and continued from `keeper`. Afterwards the
     model is in eval mode on the device of `numerics`. Raises TrainingError where the loss is not finite.
@@ -146,6 +145,7 @@ def train(
     with own_randomness(), numerics.deterministic():
         numerics.place(model)
         torch.manual_seed(stream(seed, "attach"))
+        model.train()  # also for the heads that are copied from it
         strategy.attach(model, pool.task, training.optimization)
         work = _Work(model, strategy, pool, labels, training, numerics, seed, keeper or Forgetful(), listen)
         return work.run()
@@ -175,13 +175,13 @@ class _Work:
         self.epoch_sums = torch.zeros(3, dtype=self.numerics.wide, device=self.numerics.device)
         self.last_epoch: dict[str, float] = {}
         self.metrics: dict[str, float] = {}  # of the whole training, once it is over
+        self.seconds_before = 0.0
 
     def run(self) -> Trained:
-        begun = spoken = time.monotonic()
+        self.begun = spoken = time.monotonic()
         first = self._continue()
         batches = self._batches(self.labeled, self.training.batch_size, "labeled", first)
         others = self._batches(self.unlabeled, self.training.unlabeled_batch_size, "unlabeled", first)
-        self.model.train()
         for step in range(first, self.training.steps):
             self._step(step, batches, others)
             if (step + 1) % self.training.steps_per_epoch == 0:
@@ -189,13 +189,17 @@ class _Work:
             if time.monotonic() - spoken > SECONDS_BETWEEN_WORDS:
                 self._say(step)
                 spoken = time.monotonic()
-            if self.keeper.due():
+            if step + 1 < self.training.steps and self.keeper.due():  # the last state is kept below, with the metrics
                 self.keeper.save(self._state(step + 1))
         self.model.eval()
         if first < self.training.steps:
-            self.metrics = {**self.last_epoch, **self.strategy.metrics()}
+            own = {name: float(value) for name, value in self.strategy.metrics().items()}
+            self.metrics = {**self.last_epoch, **own}
             self.keeper.save(self._state(self.training.steps))
-        return Trained(self.metrics, time.monotonic() - begun, self.training.steps - first)
+        return Trained(self.metrics, self._seconds())
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.begun
 
     def _step(self, step: int, batches: Iterator[Raw], others: Iterator[Raw]) -> None:
         progress = Progress(step, self.training.steps, self._rate(step))
@@ -272,6 +276,7 @@ class _Work:
             "epoch_sums": self.epoch_sums,
             "last_epoch": self.last_epoch,
             "metrics": self.metrics,
+            "seconds": self._seconds(),
         }
 
     def _continue(self) -> int:
@@ -286,4 +291,5 @@ class _Work:
         self.epoch_sums.copy_(state["epoch_sums"])  # type: ignore[arg-type]
         self.last_epoch = state["last_epoch"]  # type: ignore[assignment]
         self.metrics = state["metrics"]  # type: ignore[assignment]
+        self.seconds_before = float(state["seconds"])  # type: ignore[arg-type]
         return int(state["step"])  # type: ignore[call-overload,no-any-return]

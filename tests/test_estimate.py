@@ -19,7 +19,7 @@ def steps(monkeypatch):
 
     def train(model, pool, labels, strategy, training, **_):
         timed.append(training.steps)
-        return Trained({}, 5 + 0.1 * training.steps, training.steps)
+        return Trained({}, 5 + 0.1 * training.steps)
 
     monkeypatch.setattr(mcdal.estimate, "train", train)
     return timed

@@ -19,7 +19,7 @@ from mcdal.testing import fake_config, fake_training
 
 def slow():
     \"\"\"Long enough to be killed anywhere; its state is kept every few steps.\"\"\"
-    training = fake_training(precision="float64", epochs=10, steps_per_epoch=20)
+    training = fake_training(precision="float64", epochs=EPOCHS, steps_per_epoch=20)
     return replace(fake_config(MCDAL()), training=training, checkpoint_seconds=0.05)
 """
 
@@ -36,7 +36,7 @@ def play_with_kills(recipe, out, kills, seed):
         assert process.stdout is not None
         if done < kills:
             process.stdout.readline()  # the run has begun: from here on it is at work
-            time.sleep(moments.uniform(0.0, 3.0 / kills + 0.7))
+            time.sleep(moments.uniform(0.0, 0.7))
             if process.poll() is None:
                 os.kill(process.pid, signal.SIGKILL)
                 done += 1
@@ -49,13 +49,14 @@ def play_with_kills(recipe, out, kills, seed):
 @pytest.mark.parametrize("kills", [4, pytest.param(25, marks=pytest.mark.slow)])
 def test_killed_and_continued_is_the_same_run(tmp_path, kills):
     recipe = tmp_path / "recipes.py"
-    recipe.write_text(RECIPE)
+    # The more kills, the longer the run, so that every one of them meets a process at work.
+    recipe.write_text(RECIPE.replace("EPOCHS", str(10 + 5 * kills)))
     subprocess.run(command(recipe, tmp_path / "whole"), check=True, capture_output=True)
     killed = play_with_kills(recipe, tmp_path / "killed", kills, seed=kills)
-    assert killed >= kills // 2, f"only {killed} of {kills} kills met a process at work"
+    assert killed == kills
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
     (end,) = status(tmp_path / "killed")
-    assert end.state == "done" and end.sessions >= 2
+    assert end.state == "done" and end.sessions > kills // 2  # some died before they had said that they were there
     left = [path.name for path in (tmp_path / "killed").rglob("*.part")]
     assert left == []
     print(f"killed {killed} times, {end.sessions} sessions, 0 differences")  # noqa: T201

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from mcdal.augment import Augment
-from mcdal.measuring import evaluate, measure
+from mcdal.errors import SelectionError
+from mcdal.measuring import evaluate, measure, select
 from mcdal.strategies.base import Strategy
+from mcdal.strategies.mcdal import MCDAL
 from mcdal.testing import NUMERICS, fake_trained
-from mcdal.values import Measurement
+from mcdal.values import Measurement, Picks
 
 
 class Counts(Strategy):
@@ -32,21 +34,58 @@ def test_every_sample_has_its_row(batch_size):
     assert rows.ids == pool.images.ids
 
 
-def test_published_sampling_augments_and_drops_the_last_partial_batch():
+def test_published_sampling_augments_and_drops_other_unlabeled_images_each_time():
     trained = fake_trained(Counts())
-    rows = measure(
+    clean, lowest = trained.rows(), []
+    for seed in range(3):
+        rows = measure(
+            trained.model, trained.pool, trained.labels, trained.strategy, numerics=NUMERICS, batch_size=16,
+            augment=Augment(), seed=seed,
+        )  # fmt: skip
+        assert rows.ids == clean.ids
+        assert not np.isclose(rows.score, clean.score).all()
+        assert np.corrcoef(rows.score, clean.score)[0, 1] > 0.3, "each row is still its own image's"
+        dropped = {id for id, score in zip(rows.ids, rows.score, strict=True) if score == rows.score.min()}
+        # 40 unlabeled images are two batches of 16 and 8 that are dropped; one more has the lowest score by itself.
+        assert len(dropped) == 9 and len(dropped & set(trained.labels)) <= 1
+        lowest.append(dropped)
+    assert lowest[0] != lowest[1] != lowest[2]
+    whole = measure(
         trained.model,
         trained.pool,
         trained.labels,
         trained.strategy,
         numerics=NUMERICS,
-        batch_size=16,
+        batch_size=64,
         augment=Augment(),
     )
-    clean = trained.rows()
-    dropped = slice(48, 60)
-    assert (rows.score[dropped] == rows.score.min()).all()
-    assert not np.isclose(rows.score[:48], clean.score[:48]).all()
+    assert len(set(whole.score.tolist())) == 60, "a pool smaller than a batch is not dropped"
+
+
+def test_scores_of_another_shape_and_a_strategy_without_training_are_told():
+    class Column(Strategy):
+        def measure(self, batch):
+            return Measurement(score=batch.x.mean((2, 3))[:, :1])
+
+    trained = fake_trained(Column())
+    with pytest.raises(SelectionError, match=r"scores of shape \(16, 1\) on 16 samples: give \(16,\)"):
+        trained.rows()
+    with pytest.raises(SelectionError, match="MCDAL has no heads yet: train with this object first"):
+        measure(trained.model, trained.pool, trained.labels, MCDAL(), numerics=NUMERICS)
+
+
+def test_select_draws_from_its_seed_alone():
+    class Draws(Strategy):
+        def select(self, rows, budget, seed):
+            order = torch.randperm(len(rows.unlabeled().ids))[:budget].tolist()
+            return Picks(tuple(rows.unlabeled().ids[i] for i in order), np.zeros(budget))
+
+    rows = fake_trained(Counts()).rows()
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    one, two, other = (select(Draws(), rows, 5, seed).ids for seed in (3, 3, 4))
+    assert one == two != other
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_evaluate_counts_every_test_image_once():

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from mcdal.artifacts import Checkpoint
 from mcdal.errors import ConfigError, TrainingError
+from mcdal.measuring import evaluate
 from mcdal.models.aside import aside
 from mcdal.pool.base import UnlabeledView
 from mcdal.schedule import Optimization
 from mcdal.strategies.base import Strategy
+from mcdal.strategies.mcdal import MCDAL
 from mcdal.strategies.random import Random
 from mcdal.testing import NUMERICS, FakeModel, fake_pool, fake_trained, fake_training
 from mcdal.training import Training, endless, train
@@ -151,3 +154,48 @@ def test_one_label_and_a_whole_pool_of_labels_train():
 def test_sizes_below_one_are_refused(name):
     with pytest.raises(ConfigError, match=f"training.{name} = 0"):
         Training(**{name: 0})
+
+
+def test_a_model_that_was_tested_first_trains_and_its_heads_do_too():
+    pool = fake_pool()
+    labels = {id: pool.truth()[id] for id in pool.images.ids[:10]}
+    model, strategy = FakeModel(3), MCDAL()
+    model.head = torch.nn.Sequential(torch.nn.Dropout(0.5), model.head)
+    for last in (True, True):
+        evaluate(model, pool, numerics=replace(NUMERICS, channels_last=last))
+        train(model, pool, labels, strategy, fake_training(), numerics=replace(NUMERICS, channels_last=last))
+    attached = []
+    strategy.attach, real = lambda *given: (real(*given), attached.append(strategy._heads[0].training)), strategy.attach
+    train(model, pool, labels, strategy, fake_training(), numerics=NUMERICS)
+    assert attached == [True]
+
+
+def test_a_state_that_could_not_be_loaded_again_is_refused_at_once(tmp_path):
+    class Keeps(Strategy):
+        def state(self):
+            return {"counter": self}
+
+        def state_dict(self):
+            return {"seen": np.float64(3.0)}
+
+        def load_state_dict(self, state):
+            raise AssertionError
+
+    class Counts(Strategy):
+        def metrics(self):
+            return {"train/seen": np.float64(3.0)}
+
+    for strategy in (Keeps(), Counts()):
+        pool = fake_pool()
+        labels = {id: pool.truth()[id] for id in pool.images.ids[:10]}
+        keeper = Checkpoint(tmp_path / "training.pt", 0.0)
+        given = FakeModel(3), pool, labels, strategy, fake_training()
+        if isinstance(strategy, Counts):
+            train(*given, numerics=NUMERICS, keeper=keeper)
+            assert keeper.load()["metrics"]["train/seen"] == 3.0
+        else:
+            with pytest.raises(
+                TrainingError, match="the strategy's state 'counter' holds what a checkpoint cannot load"
+            ):
+                train(*given, numerics=NUMERICS, keeper=keeper)
+            assert keeper.load() is None

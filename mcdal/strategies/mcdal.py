@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcdal.errors import ConfigError
+from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.aside import aside
 from mcdal.models.base import Model, apply_head
 from mcdal.schedule import Optimization, set_rate
@@ -77,10 +77,12 @@ class MCDAL(Strategy):
 
     def measure(self, batch: Batch) -> Measurement:
         assert batch.output is not None
+        if self._model is None:
+            raise SelectionError("MCDAL has no heads yet: train with this object first (`train` attaches it)")
         return Measurement(score=self._discrepancy(batch.output))
 
     def state(self) -> Mapping[str, Stateful]:
-        return {"heads": self._heads, "optimizer": self._optimizer}
+        return {} if self._model is None else {"heads": self._heads, "optimizer": self._optimizer}
 
     def metrics(self) -> Metrics:
         return {name: float(value) for name, value in self._last.items()}
