@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -218,7 +219,9 @@ class Run:
             seed = self._seed("train", round)
             with own_randomness():
                 torch.manual_seed(stream(seed, "init"))
-                model = self.config.model.build(len(self.pool.classes), *self.pool.shape)
+                build = partial(self.config.model.build, len(self.pool.classes), *self.pool.shape)
+                model = build()
+                model.rebuild = model.rebuild or build
             trained = train(
                 model, self.pool, self.store.labels(self.id, through=round), self.strategy, self.config.training,
                 numerics=self.numerics, seed=seed, listen=self.listen,

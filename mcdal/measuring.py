@@ -1,9 +1,11 @@
 """One pass over the pool: rows by id. Test-time transform, every sample, no trace left in the model."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mcdal.augment import Augment, normalize
@@ -15,7 +17,8 @@ from mcdal.pool.base import LabeledView, Pool, UnlabeledView
 from mcdal.selection import check_picks, labeled_rows
 from mcdal.strategies.base import Strategy, overrides, own_modules
 from mcdal.streams import numpy_generator, own_randomness, stream
-from mcdal.values import Batch, Metrics, Output, Picks, Rows
+from mcdal.tasks.base import Task
+from mcdal.values import Batch, Measurement, Metrics, Output, Picks, Rows
 
 
 def measure(
@@ -28,17 +31,21 @@ def measure(
     batch_size: int = 512,
     seed: int = 0,
     augment: Augment | None = None,
+    embedding: Float[np.ndarray, "n e"] | None = None,
     listen: Listener = nobody,
 ) -> Rows:
     """What `strategy` measures on every sample of the pool, labeled or not; no pass at all where it measures nothing.
 
+    embedding: features of the pool's samples, in the pool's order, that do not come from the model; see `Batch.embedding`.
     augment: only to repeat the published sampling, which measures augmented images in random order and drops the last partial
     batch of unlabeled ones; these get the lowest score of the others.
     """
     numerics = numerics or resolve(choose_device("auto"))
-    labeled = labeled_rows(pool.images.ids, frozenset(labels))
+    ids = pool.images.ids
+    labeled = labeled_rows(ids, frozenset(labels))
+    y = np.fromiter((labels.get(id, -1) for id in ids), dtype=np.int64, count=len(ids))
     if not overrides(strategy, "measure"):
-        return Rows(pool.images.ids, labeled)
+        return Rows(ids, labeled, y=y)
     view, dropped = (pool.whole(), 0) if augment is None else _published_order(labeled, pool, batch_size, seed)
     gathered = _Gathered(len(pool))
     numerics.place(model).eval()  # before inference mode, which would make weights that cannot be trained again
@@ -47,19 +54,18 @@ def measure(
         for module in own_modules(strategy):
             module.eval()
         for batch in _batches(model, pool, view, numerics, batch_size, augment):
+            if embedding is not None:
+                chosen = view.positions[gathered.count : gathered.count + len(batch.ids)]
+                batch = replace(batch, embedding=torch.from_numpy(embedding[chosen]).to(batch.x.device))
             with numerics.autocast():
                 measured = strategy.measure(batch)
-            gathered.add(
-                None if measured.score is None else pool.task.reduce(measured.score), measured.vector, len(batch.ids)
-            )
+            gathered.add(measured, pool.task, len(batch.ids))
             listen("measure", done=gathered.count, total=len(pool))
-    score, vector = gathered.arrays()
+    score, vector, probabilities = gathered.arrays()
     if score is not None and dropped:
         score[-dropped:] = score[:-dropped].min()
-    back = np.argsort(view.positions)
-    return Rows(
-        pool.images.ids, labeled, None if score is None else score[back], None if vector is None else vector[back]
-    )
+    rows = Rows(tuple(ids[i] for i in view.positions), labeled[view.positions], score, vector, probabilities)
+    return replace(rows if augment is None else rows.take(np.argsort(view.positions)), y=y)
 
 
 def _published_order(labeled: np.ndarray, pool: Pool, batch_size: int, seed: int) -> tuple[UnlabeledView, int]:
@@ -124,29 +130,36 @@ def _batches(
 
 
 class _Gathered:
-    """Scores and vectors of the batches so far. Scores stay on the device until the end; vectors fill one array."""
+    """What was measured on the batches so far. Scores stay on the device until the end; the others fill one array each."""
 
     def __init__(self, n: int):
         self.count = 0
         self._n = n
         self._scores: list[Tensor] = []
-        self._vectors: np.ndarray | None = None
+        self._columns: dict[str, np.ndarray] = {}
 
-    def add(self, score: Tensor | None, vector: Tensor | None, size: int) -> None:
-        if score is not None:
+    def add(self, measured: Measurement, task: Task, size: int) -> None:
+        if measured.score is not None:
+            score = task.reduce(measured.score)
             if len(score) != size:
                 raise SelectionError(f"a strategy measured {len(score)} scores on {size} samples: give one a sample")
             self._scores.append(score)
-        if vector is not None:
-            if self._vectors is None:
-                self._vectors = np.empty((self._n, vector.shape[1]), dtype=np.float32)
-            self._vectors[self.count : self.count + size] = vector.float().cpu().numpy()
+        for name, column in (("vector", measured.vector), ("probabilities", measured.probabilities)):
+            if column is not None:
+                self._fill(name, column, size)
         self.count += size
 
-    def arrays(self) -> tuple[np.ndarray | None, np.ndarray | None]:
-        scores = torch.cat(self._scores) if self._scores else None
-        if scores is None:
-            return None, self._vectors
-        if scores.dtype is not torch.float64:
-            scores = scores.float()
-        return scores.cpu().numpy(), self._vectors
+    def _fill(self, name: str, column: Tensor, size: int) -> None:
+        if len(column) != size:
+            raise SelectionError(f"a strategy measured {name} of {len(column)} rows on {size} samples: give a row each")
+        if name not in self._columns:
+            self._columns[name] = np.empty((self._n, column.shape[1]), dtype=np.float32)
+        self._columns[name][self.count : self.count + size] = column.float().cpu().numpy()
+
+    def arrays(self) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+        """score, vector, probabilities"""
+        score = None
+        if self._scores:
+            scores = torch.cat(self._scores)
+            score = (scores if scores.dtype is torch.float64 else scores.float()).cpu().numpy()
+        return score, self._columns.get("vector"), self._columns.get("probabilities")

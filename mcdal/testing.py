@@ -6,7 +6,7 @@ def test_mine(): check_strategy(MyStrategy)
 
 import copy
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,11 +26,11 @@ from mcdal.models.base import Architecture, Model, apply_head
 from mcdal.oracles.base import Oracle
 from mcdal.pool.base import ArrayImages, LabeledView, Pool, Source
 from mcdal.schedule import Optimization
-from mcdal.strategies.base import Strategy, overrides
+from mcdal.strategies.base import Setting, Strategy, picks_the_largest
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.strategies.random import Random
 from mcdal.training import Training, train
-from mcdal.values import Ids, Label, Output, Rows
+from mcdal.values import Batch, Ids, Label, Output, Rows
 
 NUMERICS = Numerics(torch.device("cpu"), "float64", channels_last=False, compile=False)
 
@@ -101,6 +101,20 @@ class ScriptedOracle(Oracle):
 
     def answers(self) -> Iterable[Label]:
         return [Label(id, self._truth[id], "script") for id in self._asked[: next(self._patience)]]
+
+
+def fake_setting(model: Model, training: Training | None = None) -> Setting:
+    """What `attach` is given, for a test that calls the hooks itself: no batches beyond those it passes."""
+    training = training or fake_training()
+
+    def place(module: nn.Module) -> nn.Module:
+        weight = next(model.parameters())
+        return module.to(weight.device, weight.dtype)
+
+    def batches(labeled: bool, purpose: str, first: int) -> Iterator[Batch]:
+        raise AssertionError("this strategy asks for batches of its own: test it with fake_trained")
+
+    return Setting(training.optimization, 3, (6, 6), training.steps, place, batches)
 
 
 def fake_training(**changes: object) -> Training:
@@ -191,7 +205,7 @@ def check_rows(make: Callable[[], Strategy]) -> None:
     rows, again = trained.rows(batch_size=16), trained.rows(batch_size=7)
     assert rows.ids == trained.pool.images.ids, "rows are not the pool's"
     assert {id for id, labeled in zip(rows.ids, rows.labeled, strict=True) if labeled} == set(trained.labels)
-    for name in ("score", "vector"):
+    for name in ("score", "vector", "probabilities"):
         one, two = getattr(rows, name), getattr(again, name)
         assert (one is None) == (two is None)
         if one is not None:
@@ -206,11 +220,11 @@ def check_picks_are_valid(make: Callable[[], Strategy]) -> None:
     picks = select(strategy, rows, 7, seed=1)
     assert len(picks) == 7
     assert select(strategy, rows, 7, seed=1).ids == picks.ids, "the same seed picks otherwise"
-    shuffled = reorder(rows, np.random.default_rng(0).permutation(len(rows.ids)))
+    shuffled = rows.take(np.random.default_rng(0).permutation(len(rows.ids)))
     assert select(strategy, shuffled, 7, seed=1).ids == picks.ids, "picks depend on the order of the rows"
     left = int((~rows.labeled).sum())
     assert len(select(strategy, rows, left + 5, seed=1)) == left, "did not pick all that is left"
-    if rows.score is not None and not overrides(strategy, "select"):
+    if rows.score is not None and picks_the_largest(strategy):
         tied = replace(rows, score=np.zeros_like(rows.score))
         first = tuple(sorted(rows.unlabeled().ids)[:7])
         assert select(strategy, tied, 7).ids == first, "ties are not broken by id"
@@ -230,16 +244,6 @@ def check_continues(make: Callable[[], Strategy]) -> None:
     assert continued.strategy.metrics() == whole.strategy.metrics(), "the continued metrics differ"
     one, two = whole.rows(), continued.rows()
     assert select(whole.strategy, one, 7, seed=1).ids == select(continued.strategy, two, 7, seed=1).ids
-
-
-def reorder(rows: Rows, order: np.ndarray) -> Rows:
-    """The same rows in another order."""
-    return Rows(
-        tuple(rows.ids[i] for i in order),
-        rows.labeled[order],
-        None if rows.score is None else rows.score[order],
-        None if rows.vector is None else rows.vector[order],
-    )
 
 
 def assert_same(one: object, two: object, why: str) -> None:

@@ -17,7 +17,7 @@ from mcdal.events import Listener, nobody
 from mcdal.models.base import Model
 from mcdal.pool.base import LabeledView, Pool, Positions, UnlabeledView
 from mcdal.schedule import Optimization, set_rate
-from mcdal.strategies.base import Strategy, overrides
+from mcdal.strategies.base import Setting, Strategy, overrides
 from mcdal.streams import numpy_generator, own_randomness, stream
 from mcdal.values import Batch, Ids, Metrics, Progress
 
@@ -142,13 +142,61 @@ def train(
     """
     training = training or Training()
     numerics = numerics or training.numerics("auto")
+    if not labels:
+        raise TrainingError("no labeled sample to train on: give the protocol a start of at least one sample")
     with own_randomness(), numerics.deterministic():
         numerics.place(model)
         torch.manual_seed(stream(seed, "attach"))
         model.train()  # also for the heads that are copied from it
-        strategy.attach(model, pool.task, training.optimization)
-        work = _Work(model, strategy, pool, labels, training, numerics, seed, keeper or Forgetful(), listen)
+        feed = _Feed(pool, pool.labeled(labels), pool.unlabeled(labels), training, numerics, seed)
+        strategy.attach(model, pool.task, feed.setting())
+        work = _Work(model, strategy, feed, training, numerics, seed, keeper or Forgetful(), listen)
         return work.run()
+
+
+@dataclass(frozen=True)
+class _Feed:
+    """Batches of the labeled and the unlabeled samples, for the task model and for the strategy's own networks."""
+
+    pool: Pool
+    labeled: LabeledView
+    unlabeled: UnlabeledView
+    training: Training
+    numerics: Numerics
+    seed: int
+
+    def setting(self) -> Setting:
+        channels, size = self.pool.shape
+        place = self.numerics.place
+        return Setting(self.training.optimization, channels, size, self.training.steps, place, self._own)
+
+    def raw(self, labeled: bool, purpose: str, first: int) -> Iterator[Raw]:
+        """Batches as they were read, endlessly, from batch number `first` of the order of this purpose on."""
+        view: LabeledView | UnlabeledView = self.labeled if labeled else self.unlabeled
+        size = self.training.batch_size if labeled else self.training.unlabeled_batch_size
+        if len(view) == 0:
+            return
+        seed = stream(self.seed, "order", purpose)
+        # Two equal streams of positions: one runs ahead in the workers, one says what has arrived.
+        ahead = (view.positions[chosen] for chosen in endless(len(view), size, seed, first))
+        device = self.numerics.device
+        for chosen, x in zip(endless(len(view), size, seed, first), view.images.batches(ahead, device), strict=True):
+            ids = tuple(view.images.ids[i] for i in view.positions[chosen])
+            y = torch.from_numpy(view.y[chosen]).to(device) if isinstance(view, LabeledView) else None
+            yield ids, x, y
+
+    def augmented(self, ids: Ids, x: Tensor, y: Tensor | None) -> Batch:
+        return Batch(ids, self.numerics.arrange(normalize(self.training.augment(x), self.pool.mean, self.pool.std)), y)
+
+    def _own(self, labeled: bool, purpose: str, first: int) -> Iterator[Batch]:
+        """What `Setting.labeled` and `Setting.unlabeled` promise. Augmented with the random numbers of the hook that asks."""
+        raw = self.raw(labeled, f"own {purpose}", first)
+        while True:
+            with own_randomness():  # starting a loader's workers draws random numbers
+                batch = next(raw, None)
+            if batch is None:
+                return
+            yield self.augmented(*batch)
 
 
 @dataclass
@@ -157,8 +205,7 @@ class _Work:
 
     model: Model
     strategy: Strategy
-    pool: Pool
-    labels: Mapping[str, int]
+    feed: _Feed
     training: Training
     numerics: Numerics
     seed: int
@@ -166,11 +213,9 @@ class _Work:
     listen: Listener
 
     def __post_init__(self) -> None:
-        if not self.labels:
-            raise TrainingError("no labeled sample to train on: give the protocol a start of at least one sample")
-        self.labeled, self.unlabeled = self.pool.labeled(self.labels), self.pool.unlabeled(self.labels)
+        self.task = self.feed.pool.task
         self.optimizer = self.training.optimization.optimizer(self.model.parameters())
-        self.steps_strategy = overrides(self.strategy, "step") and len(self.unlabeled) > 0
+        self.steps_strategy = overrides(self.strategy, "step") and len(self.feed.unlabeled) > 0
         # Sums over the present epoch: number of steps, loss and right answers.
         self.epoch_sums = torch.zeros(3, dtype=self.numerics.wide, device=self.numerics.device)
         self.last_epoch: dict[str, float] = {}
@@ -180,8 +225,7 @@ class _Work:
     def run(self) -> Trained:
         self.begun = spoken = time.monotonic()
         first = self._continue()
-        batches = self._batches(self.labeled, self.training.batch_size, "labeled", first)
-        others = self._batches(self.unlabeled, self.training.unlabeled_batch_size, "unlabeled", first)
+        batches, others = self.feed.raw(True, "labeled", first), self.feed.raw(False, "unlabeled", first)
         for step in range(first, self.training.steps):
             self._step(step, batches, others)
             if (step + 1) % self.training.steps_per_epoch == 0:
@@ -206,11 +250,11 @@ class _Work:
         set_rate(self.optimizer, progress.lr)
         raw = next(batches)  # before the seed is set: starting a loader's workers draws random numbers
         torch.manual_seed(stream(self.seed, "task", step))
-        labeled = self._augmented(*raw)
+        labeled = self.feed.augmented(*raw)
         assert labeled.y is not None
         with self.numerics.autocast():
             output = self.model(labeled.x)
-            losses = self.pool.task.losses(output, labeled.y)
+            losses = self.task.losses(output, labeled.y)
             extra = self.strategy.extra_loss(labeled.with_output(output), losses, progress)
         loss = losses.mean() if extra is None else losses.mean() + extra
         self.optimizer.zero_grad(set_to_none=True)
@@ -220,29 +264,13 @@ class _Work:
         if self.steps_strategy:
             raw = next(others)
             torch.manual_seed(stream(self.seed, "strategy", step))
-            unlabeled = self._augmented(*raw)
+            unlabeled = self.feed.augmented(*raw)
             with self.numerics.autocast():
                 self.strategy.step(labeled.with_output(output.detach()), unlabeled, progress)
 
     def _rate(self, step: int) -> float:
-        batches = len(self.labeled) // self.training.batch_size
+        batches = len(self.feed.labeled) // self.training.batch_size
         return self.training.optimization.rate(step, self.training.steps, self.training.warmup, batches)
-
-    def _batches(self, view: LabeledView | UnlabeledView, size: int, name: str, begin: int) -> Iterator[Raw]:
-        """Batches of `view`, endlessly, from batch number `begin` on."""
-        if len(view) == 0:
-            return
-        seed = stream(self.seed, "order", name)
-        # Two equal streams of positions: one runs ahead in the workers, one says what has arrived.
-        ahead = (view.positions[chosen] for chosen in endless(len(view), size, seed, begin))
-        device = self.numerics.device
-        for chosen, x in zip(endless(len(view), size, seed, begin), view.images.batches(ahead, device), strict=True):
-            ids = tuple(view.images.ids[i] for i in view.positions[chosen])
-            y = torch.from_numpy(view.y[chosen]).to(device) if isinstance(view, LabeledView) else None
-            yield ids, x, y
-
-    def _augmented(self, ids: Ids, x: Tensor, y: Tensor | None) -> Batch:
-        return Batch(ids, self.numerics.arrange(normalize(self.training.augment(x), self.pool.mean, self.pool.std)), y)
 
     def _count(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
         right = (logits.argmax(1) == y).to(self.numerics.wide).mean()

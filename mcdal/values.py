@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 Ids: TypeAlias = tuple[str, ...]
@@ -31,12 +31,16 @@ class Output:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some samples on their way through the model. `y` is None for unlabeled samples: a strategy cannot peek."""
+    """Some samples on their way through the model. `y` is None for unlabeled samples: a strategy cannot peek.
+
+    embedding: features of these samples that do not come from the task model: self-supervised ones, or given by the user.
+    """
 
     ids: Ids
     x: Float[Tensor, "b channels h w"]
     y: Shaped[Tensor, "b ..."] | None = None
     output: Output | None = None
+    embedding: Float[Tensor, "b e"] | None = None
 
     def with_output(self, output: Output) -> "Batch":
         return replace(self, output=output)
@@ -44,33 +48,37 @@ class Batch:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a strategy measures on a batch: a score (a larger one means "label me first"), a vector, or both."""
+    """What a strategy measures on a batch: a score (a larger one means "label me first"), a vector, class probabilities."""
 
     score: Float[Tensor, "b *space"] | None = None
     vector: Float[Tensor, "b d"] | None = None
+    probabilities: Float[Tensor, "b c"] | None = None
 
 
 @dataclass(frozen=True)
 class Rows:
     """The measured pool, one row a sample, known by its id and never by its position.
 
-    score and vector are None where the strategy measures none.
+    score, vector and probabilities are None where the strategy measures none. vector may be memory-mapped: read it in parts.
+    y: class index of the labeled rows, -1 of all others.
     """
 
     ids: Ids
     labeled: Bool[np.ndarray, " n"]
     score: Float[np.ndarray, " n"] | None = None
     vector: Float[np.ndarray, "n d"] | None = None
+    probabilities: Float[np.ndarray, "n c"] | None = None
+    y: Int[np.ndarray, " n"] | None = None
 
     def unlabeled(self) -> "Rows":
         """The rows that may still be picked, in the same order."""
-        keep = np.flatnonzero(~self.labeled)
-        return Rows(
-            tuple(self.ids[i] for i in keep),
-            self.labeled[keep],
-            None if self.score is None else self.score[keep],
-            None if self.vector is None else self.vector[keep],
-        )
+        return self.take(np.flatnonzero(~self.labeled))
+
+    def take(self, positions: Int[np.ndarray, " m"]) -> "Rows":
+        """These rows alone, in this order. Copies; a method for large pools reads parts of `vector` instead."""
+        columns = (self.score, self.vector, self.probabilities, self.y)
+        taken = (None if column is None else column[positions] for column in columns)
+        return Rows(tuple(self.ids[i] for i in positions), self.labeled[positions], *taken)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ LEVELS = [
     {"config", "registry", "settings"},
     {"training", "measuring", "oracles", "store", "database", "migrations", "schema"},
     {"strategies"},
-    {"models", "pool", "selection", "schedule"},
+    {"networks"},
+    {"models", "pool", "selection", "schedule", "uncertainty"},
     {"augment", "tasks"},
     {"device", "streams", "events", "values", "errors", "version"},
 ]

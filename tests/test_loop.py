@@ -251,8 +251,8 @@ def test_nan_loss_stops_names_the_round_and_keeps_what_was(tmp_path):
     class Explodes(MCDAL):
         attached = 0
 
-        def attach(self, model, task, optimization):
-            super().attach(model, task, optimization)
+        def attach(self, model, task, setting):
+            super().attach(model, task, setting)
             self.attached += 1
 
         def extra_loss(self, batch, losses, progress):

@@ -20,7 +20,7 @@ from mcdal.values import Measurement, Picks
 
 @dataclass
 class Sound(Strategy):
-    def attach(self, model, task, optimization):
+    def attach(self, model, task, setting):
         self._model = model
 
     def measure(self, batch):
@@ -69,8 +69,8 @@ class PicksTooFew(Sound):
 class Forgets(Sound):
     """A network of its own that is not in `state`."""
 
-    def attach(self, model, task, optimization):
-        super().attach(model, task, optimization)
+    def attach(self, model, task, setting):
+        super().attach(model, task, setting)
         self._weight = torch.ones(1)
 
     def step(self, labeled, unlabeled, progress):

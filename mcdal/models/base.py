@@ -2,19 +2,26 @@
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from mcdal.errors import ConfigError
 from mcdal.values import Output
 
 
 class Model(nn.Module, ABC):
-    """Encoder + head. MCDAL needs "two more of the same" head: `fresh_head()` gives them."""
+    """Encoder + head. MCDAL needs "two more of the same" head, an ensemble more of the same model: `fresh_head()`, `fresh()`.
+
+    rebuild: builds such a model anew, where resetting each layer would lose something: weights from a file, or an
+    initialisation of its own. Set by the architecture that built the model.
+    """
 
     head: nn.Module
+    rebuild: Callable[[], "Model"] | None = None
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "b c h w"]) -> Output: ...
@@ -22,16 +29,35 @@ class Model(nn.Module, ABC):
     def fresh_head(self) -> nn.Module:
         """A newly initialised head of the same shape, drawn from torch's global random state."""
         head = copy.deepcopy(self.head)
-        for module in head.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if reset is not None:
-                reset()
-            elif any(True for _ in module.parameters(recurse=False)):
-                raise ConfigError(
-                    f"the head's {type(module).__name__} has parameters but no reset_parameters(): "
-                    "a fresh copy of it cannot be drawn; give the module that method"
-                )
+        _reset(head)
         return head
+
+    def fresh(self) -> "Model":
+        """A newly initialised model of the same architecture and placement, drawn from torch's global random state."""
+        rebuild, self.rebuild = self.rebuild, None  # not to be copied: it may hold a data set or a file
+        try:
+            model = copy.deepcopy(self)
+        finally:
+            self.rebuild = rebuild
+        again = None if rebuild is None else rebuild()
+        if again is None or any(isinstance(p, UninitializedParameter) for p in again.parameters()):
+            _reset(model)  # a lazy layer has no weights yet when it is built
+        else:
+            model.load_state_dict(again.state_dict())
+        return model
+
+
+def _reset(module: nn.Module) -> None:
+    """Draws all parameters of a module anew."""
+    for part in module.modules():
+        reset = getattr(part, "reset_parameters", None)
+        if reset is not None:
+            reset()
+        elif any(True for _ in part.parameters(recurse=False)):
+            raise ConfigError(
+                f"{type(part).__name__} has parameters but no reset_parameters(): a fresh copy of it cannot be drawn; "
+                "give the module that method"
+            )
 
 
 class Architecture(ABC):

@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -72,7 +73,9 @@ class Timm(Architecture):
             classifier = encoder.pretrained_cfg["classifier"]
             names = (classifier,) if isinstance(classifier, str) else tuple(classifier)  # a distilled network has two
             load_weights(encoder, head, self.weights, names)
-        return TimmModel(encoder, head)
+        model = TimmModel(encoder, head)
+        model.rebuild = partial(self.build, classes, channels, size)
+        return model
 
     def _dimension(self, encoder: nn.Module, size: tuple[int, int]) -> int:
         """Length of the features: asked of a black image, because encoders name it in different ways."""

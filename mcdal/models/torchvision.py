@@ -1,6 +1,7 @@
 """Any ResNet of torchvision by its name, with ImageNet's stem and, if given, weights from a local file."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float
@@ -59,4 +60,6 @@ class Torchvision(Architecture):
         encoder.fc = nn.Identity()
         if self.weights is not None:
             load_weights(encoder, head, self.weights, ("fc",))
-        return TorchvisionModel(encoder, head)
+        model = TorchvisionModel(encoder, head)
+        model.rebuild = partial(self.build, classes, channels, size)
+        return model

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 
 import torch
@@ -107,6 +108,7 @@ class Custom(Architecture):
         made = getattr(model.head, "out_features", getattr(model.head, "out_channels", classes))
         if made != classes:
             raise ConfigError(f"model custom: the head gives {made} classes, the pool has {classes}")
+        model.rebuild = partial(self.build, classes, channels, size)
         return model
 
 

@@ -1,17 +1,22 @@
 """What a strategy may do: five hooks, each optional. The engine does nothing for a hook that is not overridden."""
 
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcdal.errors import SelectionError
+from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.base import Model
 from mcdal.schedule import Optimization
-from mcdal.selection import top
+from mcdal.selection import Sampling, stochastic_top, top
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Metrics, Picks, Progress, Rows
+
+Module = TypeVar("Module", bound=nn.Module)
+Need: TypeAlias = Literal["probabilities", "features", "labels", "model", "training"]
 
 
 @runtime_checkable
@@ -23,6 +28,56 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, object]) -> object: ...
 
 
+@dataclass(frozen=True)
+class About:
+    """What a person wants to know before choosing a strategy; `docs/strategies.md` is made of it.
+
+    needs: what it looks at. "model" is the task model itself (several passes, or its head), "training" networks of its own
+    that are trained beside the task model; a strategy with neither works on arrays of any model (`mcdal select`).
+    cost: of choosing a batch, beyond one forward pass over the pool. memory: beyond the measured rows.
+    """
+
+    paper: str = ""
+    needs: tuple[Need, ...] = ("probabilities",)
+    cost: str = ""
+    memory: str = ""
+    use: str = ""
+    avoid: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The training that a strategy is attached to: what its own networks may use.
+
+    channels, size: of the images, size as (height, width) in pixels. steps: optimizer steps of the whole training. place:
+    moves a module to the device, dtype and memory layout of the model. batches: see `labeled` and `unlabeled`.
+    """
+
+    optimization: Optimization
+    channels: int
+    size: tuple[int, int]
+    steps: int
+    place: Callable[[nn.Module], nn.Module]
+    batches: Callable[[bool, str, int], Iterator[Batch]]
+
+    def labeled(self, purpose: str, first: int) -> Iterator[Batch]:
+        """Augmented labeled batches without output, endlessly, in an order of this purpose's own, from batch `first` on.
+
+        For a method that needs more, or other, batches than the task model gets. Call it at the first `step` with that step's
+        number (times the batches a step): a continued training then goes on where it was.
+        """
+        return self.batches(True, purpose, first)
+
+    def unlabeled(self, purpose: str, first: int) -> Iterator[Batch]:
+        """As `labeled`, of the unlabeled samples; the batches have no `y`."""
+        return self.batches(False, purpose, first)
+
+    def like(self, model: Model) -> Float[Tensor, "2 c h w"]:
+        """Two black images as the model takes them, to find the shapes of what it gives: `model.forward(...)` inside `aside`."""
+        weight = next(model.parameters())
+        return torch.zeros(2, self.channels, *self.size, dtype=weight.dtype, device=weight.device)
+
+
 class Strategy:
     """Decides what to label next. A strategy is a dataclass: its fields are its hyper-parameters (`--set strategy.FIELD=`).
 
@@ -31,8 +86,10 @@ class Strategy:
     `measure` to give every sample a score or a vector, `select` where the largest scores are not the answer.
     """
 
-    def attach(self, model: Model, task: Task, optimization: Optimization) -> None:
-        """Called once a round, after the model is built and before it is trained. `optimization`: how the model is trained."""
+    about: ClassVar[About] = About()
+
+    def attach(self, model: Model, task: Task, setting: Setting) -> None:
+        """Called once a round, after the model is built and before it is trained."""
 
     def extra_loss(self, batch: Batch, losses: Float[Tensor, " b"], progress: Progress) -> Tensor | None:
         """A scalar to add to the mean of the task's `losses`: the only hook that may change the task model."""
@@ -45,14 +102,15 @@ class Strategy:
         """
 
     def measure(self, batch: Batch) -> Measurement:
-        """A score (larger: label me first) and/or a vector for each sample, from `batch.output`. Not called if not overridden."""
+        """A score (larger: label me first), a vector and/or class probabilities for each sample, from `batch.output`.
+
+        Not called if not overridden.
+        """
         return Measurement()
 
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
         """`budget` ids among the rows that are not labeled. Default: the largest scores, ties by id."""
-        if rows.score is None:
-            raise SelectionError(f"{type(self).__name__} measures no score: override `measure` or `select`")
-        unlabeled = rows.unlabeled()
+        unlabeled = _scored(self, rows)
         assert unlabeled.score is not None
         return top(unlabeled.ids, unlabeled.score, budget)
 
@@ -70,9 +128,42 @@ class Strategy:
         return overrides(self, "extra_loss")
 
 
+@dataclass(kw_only=True)
+class Scored(Strategy):
+    """A strategy that picks by its score alone: the largest, or by lot in proportion to it."""
+
+    sampling: Sampling = "top"
+    """top: the largest scores. power, softmax, softrank: by lot without replacement, in proportion to score^beta,
+    exp(beta score) or rank^-beta (Kirsch et al. 2023), so that a large batch is not all of one kind."""
+    beta: float = 1.0
+    """How sharply the lot follows the score: 0 is Random, infinity is top."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta < float("inf"):
+            raise ConfigError(f"strategy.beta = {self.beta}: give a number of at least 0")
+
+    def select(self, rows: Rows, budget: int, seed: int) -> Picks:
+        unlabeled = _scored(self, rows)
+        assert unlabeled.score is not None
+        return stochastic_top(unlabeled.ids, unlabeled.score, budget, seed, self.sampling, self.beta)
+
+
+def _scored(strategy: Strategy, rows: Rows) -> Rows:
+    """The unlabeled ids and scores; vectors are left where they are."""
+    if rows.score is None:
+        raise SelectionError(f"{type(strategy).__name__} measures no score: override `measure` or `select`")
+    return Rows(rows.ids, rows.labeled, rows.score).unlabeled()
+
+
 def overrides(strategy: Strategy, hook: str) -> bool:
     """Whether this strategy has a hook of its own of that name."""
     return getattr(type(strategy), hook) is not getattr(Strategy, hook)
+
+
+def picks_the_largest(strategy: Strategy) -> bool:
+    """Whether the picks are the largest scores and nothing else."""
+    hook = type(strategy).select
+    return hook is Strategy.select or (hook is Scored.select and getattr(strategy, "sampling", "top") == "top")
 
 
 def own_modules(strategy: Strategy) -> list[nn.Module]:

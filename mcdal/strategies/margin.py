@@ -2,15 +2,23 @@
 
 from dataclasses import dataclass
 
-from mcdal.strategies.base import Strategy
+from mcdal.strategies.base import About, Scored
+from mcdal.uncertainty import margin
 from mcdal.values import Batch, Measurement
 
 
 @dataclass
-class Margin(Strategy):
+class Margin(Scored):
     """score = 1 - (p_(1) - p_(2)), the two largest class probabilities (Scheffer et al. 2001); 1 is a tie, 0 is certainty."""
+
+    about = About(
+        paper="Scheffer et al. 2001, *Active Hidden Markov Models for Information Extraction*",
+        cost="none",
+        memory="one number a sample",
+        use="the row to beat: hard to outdo from some hundred labels on, at any number of classes",
+        avoid="the first labels of a pool, when the model's probabilities mean little",
+    )
 
     def measure(self, batch: Batch) -> Measurement:
         assert batch.output is not None
-        first, second = batch.output.logits.softmax(1).topk(2, dim=1).values.unbind(1)
-        return Measurement(score=1 - (first - second))
+        return Measurement(score=margin(batch.output.logits))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.aside import aside
 from mcdal.models.base import Model, apply_head
-from mcdal.schedule import Optimization, set_rate
-from mcdal.strategies.base import Stateful, Strategy
+from mcdal.schedule import set_rate
+from mcdal.strategies.base import About, Scored, Setting, Stateful
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Metrics, Output, Progress
 
@@ -22,7 +22,7 @@ Shares = Float[Tensor, "b c"]
 
 
 @dataclass
-class MCDAL(Strategy):
+class MCDAL(Scored):
     """Cho et al., "MCDAL: Maximum Classifier Discrepancy for Active Learning". In the paper's symbols:
 
     G is the model's encoder, F its head, F_1 ... F_n are `heads` more heads on G's detached features; p, p_1 ... p_n are their
@@ -34,6 +34,15 @@ class MCDAL(Strategy):
     where L_dis = sum of d over all pairs of {p, p_1 ... p_n}. An image's score is the same sum at sampling time (Eq. 4). The
     paper subtracts the labeled mean (Eq. 5), a constant that cannot change a ranking; it is recorded as `score/labeled_mean`.
     """
+
+    about = About(
+        paper="Cho et al. 2022, *MCDAL: Maximum Classifier Discrepancy for Active Learning*",
+        needs=("probabilities", "features", "training"),
+        cost="one forward pass without gradient over an unlabeled batch in each training step; choosing costs nothing",
+        memory="the heads: `heads` x (d + 1) x C",
+        use="the paper's regime: 10 % of the pool by 5 %, trained from scratch",
+        avoid="very few labels, or many classes: the discrepancy term is at most 6/C and weak beside the cross-entropy",
+    )
 
     heads: int = 2
     """Number of auxiliary heads: 2 in the paper; 4, 6 and 8 in its ablation. All pairs, the task's own head included."""
@@ -48,14 +57,15 @@ class MCDAL(Strategy):
     _model: Model | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.heads < 2:
             raise ConfigError(f"strategy.heads = {self.heads}: at least 2 heads are needed to disagree")
 
-    def attach(self, model: Model, task: Task, optimization: Optimization) -> None:
+    def attach(self, model: Model, task: Task, setting: Setting) -> None:
         device = next(model.parameters()).device
         self._model, self._task = model, task
         self._heads = nn.ModuleList(model.fresh_head() for _ in range(self.heads)).to(device)
-        self._optimizer = optimization.optimizer(self._heads.parameters())
+        self._optimizer = setting.optimization.optimizer(self._heads.parameters())
         self._last: dict[str, Tensor] = {}
 
     def step(self, labeled: Batch, unlabeled: Batch, progress: Progress) -> None:

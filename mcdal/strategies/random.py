@@ -3,13 +3,22 @@
 from dataclasses import dataclass
 
 from mcdal.selection import at_random
-from mcdal.strategies.base import Strategy
+from mcdal.strategies.base import About, Strategy
 from mcdal.values import Picks, Rows
 
 
 @dataclass
 class Random(Strategy):
     """Uniform without replacement. It looks at no image, so no pass over the pool is made."""
+
+    about = About(
+        paper="the control arm",
+        needs=(),
+        cost="none, and no pass over the pool",
+        memory="one number a sample",
+        use="always, as the row that the others are measured by; the safest choice for the first labels",
+        avoid="as the only strategy, once there are some hundred labels",
+    )
 
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
         return at_random(rows.unlabeled().ids, budget, seed)

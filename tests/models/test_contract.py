@@ -104,6 +104,25 @@ def test_a_fresh_head_is_another_head_of_the_same_shape(kind: type[Architecture]
     assert apply_head(first, model(images()).features).shape == (4, CLASSES)
 
 
+def test_a_fresh_model_is_another_model_of_the_same_shape(kind: type[Architecture]) -> None:
+    model = build(kind)
+    model.double().train()
+    before = copy.deepcopy(model.state_dict())
+    torch.manual_seed(5)
+    first, second = model.fresh(), model.fresh()
+    torch.manual_seed(5)
+    again = model.fresh()
+    kept = model.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in before.items())
+    assert first.training and next(first.parameters()).dtype == torch.float64
+    assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), model.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    torch.testing.assert_close(
+        first.state_dict()[next(iter(before))].std(), before[next(iter(before))].std(), rtol=0.5, atol=0.0
+    )
+
+
 def test_the_gradient_reaches_every_parameter(kind: type[Architecture]) -> None:
     model = build(kind)
     with torch.no_grad():

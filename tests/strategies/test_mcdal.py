@@ -11,11 +11,10 @@ from torch.nn import functional as F
 from mcdal.errors import ConfigError
 from mcdal.models.base import count_parameters
 from mcdal.models.resnet import ResNet
-from mcdal.schedule import Optimization
 from mcdal.selection import top
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.tasks.classification import Classification
-from mcdal.testing import FakeModel, fake_trained
+from mcdal.testing import FakeModel, fake_setting, fake_trained
 from mcdal.values import Batch, Output, Progress
 
 LR = 0.05
@@ -25,7 +24,7 @@ def attached(classes=4, **fields):
     torch.manual_seed(0)
     model = FakeModel(classes).double()
     strategy = MCDAL(**fields)
-    strategy.attach(model, Classification(tuple("abcdefghij"[:classes])), Optimization())
+    strategy.attach(model, Classification(tuple("abcdefghij"[:classes])), fake_setting(model))
     for head in strategy._heads:
         head.double()
     return strategy, model
@@ -184,7 +183,7 @@ def test_the_labeled_images_pass_once():
 def test_heads_add_2_x_5130_parameters():
     model = ResNet().build(10, 3, (32, 32))
     strategy = MCDAL()
-    strategy.attach(model, Classification(tuple("abcdefghij")), Optimization())
+    strategy.attach(model, Classification(tuple("abcdefghij")), fake_setting(model))
     assert count_parameters(strategy._heads) == 2 * 5_130
     assert count_parameters(model) + count_parameters(strategy._heads) == 11_184_222
 
