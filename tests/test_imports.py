@@ -15,7 +15,7 @@ PACKAGE = Path(mcdal.__file__).parent
 LEVELS = [
     {"__main__"},
     {"cli"},
-    {"console", "estimate", "status", "testing", "report"},
+    {"console", "estimate", "pages", "status", "testing", "report"},
     {"loop", "recipes"},
     {"artifacts", "environment"},
     {"config", "registry", "settings"},

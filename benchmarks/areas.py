@@ -1,0 +1,143 @@
+"""Every strategy on two small pools: the area under its learning curve against Random's, paired by seed.
+
+All strategies of a seed share the start set, the initial weights and the number of steps (benchmarks/recipes.py). The area is
+that of the test accuracy over the number of labels, divided by the range of labels: the mean accuracy of a campaign. The interval
+is Student's t over the paired differences of the seeds; no correction for the number of strategies is made here.
+Runs are kept in --work and continued from there: adding seeds or strategies plays only what is missing.
+
+    OMP_NUM_THREADS=1 PYTHONPATH=.:benchmarks python benchmarks/areas.py digits --seeds 10 --work FOLDER
+    OMP_NUM_THREADS=1 PYTHONPATH=.:benchmarks python benchmarks/areas.py fashion --data IDX_FOLDER --seeds 5 --work FOLDER
+"""
+
+import argparse
+import datetime
+import json
+import multiprocessing
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import recipes
+import torch
+from scipy import stats
+
+from mcdal.config import Config
+from mcdal.environment import environment
+from mcdal.errors import McdalError
+from mcdal.loop import Plan, run
+from mcdal.registry import listed, load
+from mcdal.settings import override
+from mcdal.store import Store
+
+# The published sizes of these networks are for a GPU; their narrow ones take part here.
+NARROW: Mapping[str, Mapping[str, str]] = {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", choices=["digits", "fashion"])
+    parser.add_argument("--data", type=Path, help="folder with the IDX files, for fashion")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--strategies", nargs="*", help="all of them by default, and the variants")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    config = recipes.digits() if given.recipe == "digits" else recipes.fashion(given.data)
+    names = given.strategies or sorted(listed("strategies"))
+    plans = [plan(config, given.recipe, name, seed) for seed in range(given.seeds) for name in names]
+    failed = play(plans, given.work, given.workers)
+    out = given.out or Path(__file__).parent / "results" / f"areas_{given.recipe}.json"
+    command = f"benchmarks/areas.py {given.recipe} --seeds {given.seeds}"
+    out.write_text(json.dumps(result(command, config, given.work, plans, failed), indent=1) + "\n")
+
+
+def plan(config: Config, recipe: str, name: str, seed: int) -> Plan:
+    settings = NARROW.get(name, {})
+    chosen = override(replace(config, strategy=load("strategies", name)()), settings)
+    return Plan(chosen, seed, recipe, overrides=settings, strategy=name)
+
+
+def play(plans: list[Plan], work: Path, workers: int) -> dict[str, str]:
+    """Plays all of them, in `workers` processes; gives what went wrong by run."""
+    failed: dict[str, str] = {}
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers, maxtasksperchild=40) as pool:
+        jobs = [(each, work) for each in plans]
+        for done, (run_id, problem) in enumerate(pool.imap_unordered(_play, jobs), 1):
+            if problem:
+                failed[run_id] = problem
+            print(f"{done}/{len(plans)} {run_id} {problem}", flush=True)
+    return failed
+
+
+def _play(job: tuple[Plan, Path]) -> tuple[str, str]:
+    torch.set_num_threads(1)
+    each, work = job
+    try:
+        return run(each, work, device="cpu"), ""
+    except McdalError as error:
+        return each.run_id, str(error)
+
+
+def result(
+    command: str, config: Config, work: Path, plans: Iterable[Plan], failed: Mapping[str, str]
+) -> dict[str, Any]:
+    """The table: for each strategy its curve and area by seed, and the paired difference to Random with its interval."""
+    store = Store(work, create=False)
+    curves: dict[str, dict[int, list[float]]] = {}
+    seconds: dict[str, list[float]] = {}
+    for each in plans:
+        if each.run_id in failed:
+            continue
+        accuracy = {m.round: m.value for m in store.metrics(each.run_id) if m.name == "test/accuracy"}
+        curves.setdefault(each.strategy, {})[each.seed] = [accuracy[r] for r in sorted(accuracy)]
+        rounds = store.rounds(each.run_id)
+        seconds.setdefault(each.strategy, []).extend(sum(r.seconds.values()) for r in rounds)
+    store.close()
+    area = {name: {seed: mean_height(curve) for seed, curve in seeds.items()} for name, seeds in curves.items()}
+    rows = {name: against(area[name], area["random"]) for name in area}
+    for name, row in rows.items():
+        row["final"] = float(np.mean([curve[-1] for curve in curves[name].values()]))
+        row["seconds_a_round"] = float(np.median(seconds[name]))
+    order = sorted(rows, key=lambda name: -rows[name]["difference"])
+    return {
+        "command": command,
+        "date": datetime.date.today().isoformat(),
+        "machine": platform.processor() or platform.machine(),
+        "environment": {k: v for k, v in environment(config.training.numerics("cpu")).items() if k != "host"},
+        "unit": "area: mean accuracy over the range of labels, 0 to 1; difference: to Random, paired by seed, 95 % t-interval",
+        "labels": list(np.cumsum(config.protocol.sizes(10**9)).tolist()),
+        "settings": {name: dict(NARROW[name]) for name in order if name in NARROW},
+        "failed": dict(failed),
+        "strategies": {name: rows[name] for name in order},
+        "curves": {name: {str(s): [round(a, 4) for a in c] for s, c in curves[name].items()} for name in order},
+    }
+
+
+def mean_height(curve: list[float]) -> float:
+    """Area under the curve by trapezes over its width; the rounds are equally far apart."""
+    return float(np.trapezoid(curve) / (len(curve) - 1))
+
+
+def against(mine: Mapping[int, float], random: Mapping[int, float]) -> dict[str, float]:
+    seeds = sorted(set(mine) & set(random))
+    difference = np.array([mine[s] - random[s] for s in seeds])
+    row = {
+        "area": float(np.mean([mine[s] for s in seeds])),
+        "difference": float(difference.mean()),
+        "seeds": len(seeds),
+    }
+    if len(seeds) > 1 and difference.any():
+        half = stats.t.ppf(0.975, len(seeds) - 1) * stats.sem(difference)
+        row |= {"low": float(difference.mean() - half), "high": float(difference.mean() + half)}
+        row |= {"wins": int((difference > 0).sum())}
+    return row
+
+
+if __name__ == "__main__":
+    sys.exit(main())

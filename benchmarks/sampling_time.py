@@ -1,0 +1,142 @@
+"""What choosing a batch costs (the paper's Table II): each method on the same trained model, pool and machine.
+
+Sampling is the pass over the pool (`measure`) and the choice (`select`), in process CPU seconds, as a ratio to a bare forward
+pass of the same network over as many images; both are repeated in turn, and the ratio is that of their medians. The time a
+method adds to each training step is given beside it, over that of Random. Parameters count the task model and what the method
+trains beside it. Images are noise: what they show changes no timing.
+
+    OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/sampling_time.py --pool 2000 --budget 100
+"""
+
+import argparse
+import copy
+import datetime
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mcdal.device import Numerics
+from mcdal.environment import environment
+from mcdal.errors import McdalError
+from mcdal.measuring import measure, select
+from mcdal.models.base import Model, count_parameters
+from mcdal.models.resnet import ResNet
+from mcdal.pool.arrays import Arrays
+from mcdal.pool.base import Pool
+from mcdal.registry import listed, load
+from mcdal.strategies.base import Strategy, own_modules
+from mcdal.training import Training, train
+
+# The paper's Table II: parameters, and seconds to choose 2,500 of 45,000 images of CIFAR-10 on a Titan Xp.
+PAPER = {
+    "core_set": (None, 114.73), "ll": (11.29e6, 6.53), "vaal": (34.29e6, 18.94), "sraal": (45.58e6, 20.48),
+    "mcdal": (11.19e6, 7.25),
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pool", type=int, default=2_000, help="images")
+    parser.add_argument("--labeled", type=int, default=200)
+    parser.add_argument("--budget", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=2, help="training steps before measuring")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--strategies", nargs="*", default=sorted(listed("strategies")))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "sampling_time.json")
+    given = parser.parse_args()
+    pool = noise(given.pool)
+    labels = {id: i % 10 for i, id in enumerate(pool.images.ids[: given.labeled])}
+    training = Training(epochs=1, steps_per_epoch=given.steps, measure_batch_size=500)
+    numerics = training.numerics("auto")
+    torch.manual_seed(0)
+    model = ResNet().build(10, 3, (32, 32))
+    plain = trained(model, pool, labels, load("strategies", "random")(), training, numerics)[1]
+    rows: dict[str, Any] = {}
+    for name in given.strategies:
+        try:
+            rows[name] = row(name, model, pool, labels, training, numerics, given.budget, given.repetitions, plain)
+        except McdalError as error:
+            rows[name] = {"not measured": str(error)}
+        print(name, rows[name], flush=True)
+    order = sorted(rows, key=lambda name: rows[name].get("sampling_over_forward", float("inf")))
+    result = {
+        "command": f"benchmarks/sampling_time.py --pool {given.pool} --labeled {given.labeled} --budget {given.budget}",
+        "date": datetime.date.today().isoformat(),
+        "machine": platform.processor() or platform.machine(),
+        "environment": {k: v for k, v in environment(numerics).items() if k != "host"},
+        "unit": f"process CPU seconds, medians of {given.repetitions}; ratios to the bare forward pass beside them",
+        "strategies": {name: rows[name] for name in order},
+    }
+    given.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def noise(n: int) -> Pool:
+    random = np.random.default_rng(0)
+    x, test = (random.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8) for size in (n, 20))
+    return Arrays(x, np.arange(n) % 10, test, np.arange(20) % 10).open(Path())
+
+
+def trained(
+    model: Model, pool: Pool, labels: dict[str, int], strategy: Strategy, training: Training, numerics: Numerics
+) -> tuple[Model, float]:
+    """A copy of the model trained under the strategy, and CPU seconds a step after the first."""
+    mine = copy.deepcopy(model)
+    train(mine, pool, labels, strategy, replace(training, steps_per_epoch=1), numerics=numerics)
+    begun = time.process_time()
+    train(mine, pool, labels, strategy, training, numerics=numerics)
+    return mine, (time.process_time() - begun) / training.steps
+
+
+def row(
+    name: str, model: Model, pool: Pool, labels: dict[str, int], training: Training, numerics: Numerics, budget: int,
+    repetitions: int, plain: float,
+) -> dict[str, Any]:  # fmt: skip
+    strategy: Strategy = load("strategies", name)()
+    mine, a_step = trained(model, pool, labels, strategy, training, numerics)
+    size = training.measure_batch_size
+    forward, measuring, choosing = [], [], []
+    bare(mine, pool, numerics, size)  # warms up
+    for repetition in range(repetitions):
+        forward.append(seconds(partial(bare, mine, pool, numerics, size))[0])
+        spent, rows = seconds(partial(measure, mine, pool, labels, strategy, numerics=numerics, batch_size=size))
+        measuring.append(spent)
+        choosing.append(seconds(partial(select, strategy, rows, budget, seed=repetition))[0])
+    own = sum(count_parameters(module) for module in own_modules(strategy))
+    f, m, s = (statistics.median(values) for values in (forward, measuring, choosing))
+    found: dict[str, Any] = {
+        "forward_s": round(f, 3), "measure_s": round(m, 3), "select_s": round(s, 4),
+        "sampling_over_forward": round((m + s) / f, 3), "step_over_random": round(a_step / plain, 2),
+        "parameters": count_parameters(mine) + own,
+    }  # fmt: skip
+    if name in PAPER:
+        parameters, paper_seconds = PAPER[name]
+        found |= {"paper_parameters": parameters, "paper_seconds": paper_seconds}
+    return found
+
+
+def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    begun = time.process_time()
+    made = work()
+    return time.process_time() - begun, made
+
+
+def bare(model: Model, pool: Pool, numerics: Numerics, size: int) -> None:
+    """The network over as many images as the pool has, on tensors that are ready."""
+    model.eval()
+    x = numerics.arrange(torch.randn(size, *(pool.shape[0], *pool.shape[1])))
+    with torch.inference_mode(), numerics.autocast():
+        for _ in range(0, len(pool), size):
+            model(x)
+
+
+if __name__ == "__main__":
+    main()
