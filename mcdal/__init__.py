@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mcdal.report import write_report
     from mcdal.schedule import Optimization
     from mcdal.store import Store
-    from mcdal.strategies.base import Strategy
+    from mcdal.strategies.base import About, Scored, Setting, Strategy
     from mcdal.strategies.margin import Margin
     from mcdal.strategies.mcdal import MCDAL
     from mcdal.strategies.random import Random
@@ -54,6 +54,9 @@ _HOME = {
     "write_report": "report",
     "Optimization": "schedule",
     "Store": "store",
+    "About": "strategies.base",
+    "Scored": "strategies.base",
+    "Setting": "strategies.base",
     "Strategy": "strategies.base",
     "Margin": "strategies.margin",
     "MCDAL": "strategies.mcdal",
