@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcdal.errors import McdalError
+from mcdal.errors import ConfigError, McdalError
 from mcdal.version import __version__
 
 if TYPE_CHECKING:
@@ -83,6 +83,45 @@ def run(
 
 
 @app.command()
+def embed(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe's name, or my_recipes.py:NAME.", autocompletion=_complete_recipes)
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of the images, where the recipe needs one.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The file to write, .npz.")] = Path("features.npz"),
+    seed: Annotated[int, typer.Option("--seed", help="Decides the initial weights and every random draw.")] = 0,
+    scale: Annotated[str | None, typer.Option("--scale", help="A size of the recipe, such as small.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Change a field: --set simclr.epochs=100, --set model.width=8."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Learn features of a recipe's images without a label (SimCLR), for a cold start and for strategies that use them."""
+    from mcdal import console, registry
+    from mcdal.config import build
+    from mcdal.embed import Embedding
+    from mcdal.embed import embed as make
+    from mcdal.settings import override, parse_settings
+
+    with _stoppable():
+        config = build(registry.load("recipes", recipe), data, scale)
+        embedding = override(Embedding.of(config), parse_settings(settings or []))
+        with console.listener(quiet, json) as listen:
+            make(embedding, out, out.parent / "cache", device=device, seed=seed, listen=listen)
+            if not json:
+                where = [] if data is None else ["--data", str(data)]
+                words = ["mcdal", "run", recipe, *where, "--set", f"features={out}", "--set", "cold_start=typiclust"]
+                listen("hint", text=shlex.join(words))
+
+
+@app.command()
 def status(out: Out = Path("runs"), json: Json = False) -> None:
     """Show what is running, done or broken."""
     from mcdal import status as status_module
@@ -139,6 +178,10 @@ def _plan(
     from mcdal.settings import canonical, override, parse_settings
 
     overrides = parse_settings(settings)
+    if "strategy" in overrides:  # by another way, the same run
+        if strategy is not None:
+            raise ConfigError(f"--strategy {strategy} and --set strategy={overrides['strategy']}: give one of them")
+        strategy = overrides.pop("strategy")
     function = registry.load("recipes", recipe)
     config = build(function, data, scale)
     if strategy is not None:

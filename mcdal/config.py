@@ -18,7 +18,7 @@ from mcdal.training import Training
 
 @dataclass(frozen=True)
 class Protocol:
-    """How many samples are labeled when. Round 0 is a random start; each later round adds a batch that the strategy picks."""
+    """How many samples are labeled when. Round 0 is the start set; each later round adds a batch that the strategy picks."""
 
     start: int | float = 0.1
     """Labels of round 0: a number of samples, or a share of the pool (a fraction below 1)."""
@@ -62,6 +62,10 @@ class Config:
     """How the network is trained, the same for every strategy."""
     protocol: Protocol = field(default_factory=Protocol)
     """How many samples are labeled when."""
+    features: Path | None = None
+    """File of features by sample id, .npz or .parquet, that do not come from the model; `mcdal embed` makes one."""
+    cold_start: Strategy | None = None
+    """The strategy that picks round 0 from `features`, when there is no label yet; null: at random."""
     notes: tuple[str, ...] = ()
     """What a reader of the results should know; shown in the report."""
     checkpoint_seconds: float = 60.0
@@ -73,11 +77,29 @@ class Config:
         for name in ("checkpoint_seconds", "gallery"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}: give 0 or more")
+        self._check_cold_start()
+
+    def _check_cold_start(self) -> None:
+        if self.cold_start is None:
+            return
+        name = type(self.cold_start).__name__
+        missing = [need for need in self.cold_start.about.needs if need != "features"]
+        if missing:
+            raise ConfigError(
+                f"cold_start = {name}: it needs {', '.join(missing)} (its about.needs says so), and before the first label there "
+                "is no model: take one that needs features alone, such as typiclust or core_set"
+            )
+        if self.features is None:
+            raise ConfigError(
+                f"cold_start = {name}: it picks from features, and there are none: make them with `mcdal embed RECIPE --out "
+                "features.npz`, or take your own, and give features = FILE (--set features=features.npz)"
+            )
 
 
-# The same run whatever these say. Other data are told by their fingerprint, not by where they lie.
+# The same run whatever these say. Other data and features are told by their content, not by where they lie.
 WITHOUT_EFFECT = (
-    "checkpoint_seconds", "gallery", "notes", "source.data", "source.test", "source.cache_gib", "source.workers",
+    "checkpoint_seconds", "gallery", "notes", "features",
+    "source.data", "source.test", "source.cache_gib", "source.workers",
 )  # fmt: skip
 
 
@@ -154,11 +176,15 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_id(recipe: str, scale: str, strategy: str, seed: int, overrides: Mapping[str, str]) -> str:
-    """The name of a run: the same command gives the same one. Overrides that can change a result appear as a short hash."""
+    """The name of a run: the same command gives the same one. Overrides that can change a result appear as a short hash.
+
+    Of features it counts that there are some, since their file may be moved; other ones are refused when a run continues.
+    """
     plain = [_plain(recipe), *([_plain(scale)] if scale != "full" else []), _plain(strategy)]
-    deciding = {path: text for path, text in sorted(overrides.items()) if path not in WITHOUT_EFFECT}
+    given = {"features": "given"} if overrides.get("features", "null") != "null" else {}
+    deciding = {path: text for path, text in overrides.items() if path not in WITHOUT_EFFECT} | given
     if deciding:
-        plain.append(hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:8])
+        plain.append(hashlib.sha256(json.dumps(dict(sorted(deciding.items()))).encode()).hexdigest()[:8])
     return "-".join([*plain, f"s{seed}"])
 
 

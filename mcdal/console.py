@@ -88,6 +88,8 @@ class Outlook:
             self.share = 1.0
 
     def _look_ahead(self, training: float) -> None:
+        if not self.rounds:  # a training that belongs to no run
+            return
         assert self.phase_left is not None
         self.run_left = self.phase_left + (self.rounds - self.round - 1) * max(training, self._a_round or 0.0)
 
@@ -128,7 +130,7 @@ class Lines:
             return self._what
         if self._now() - self._spoken < SECONDS_BETWEEN_LINES:
             return ""
-        place = "" if kind == "prepare" else f"round {self._outlook.round}: "
+        place = "" if kind == "prepare" or not self._outlook.rounds else f"round {self._outlook.round}: "
         said = [f"{WORDS[kind]} {fields['done']:,}/{fields['total']:,}", _reached(fields)]
         if self._outlook.phase_left is not None:
             said.append(f"{duration(self._outlook.phase_left)} left")

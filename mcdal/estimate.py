@@ -13,6 +13,7 @@ from rich.table import Table
 from mcdal.console import duration
 from mcdal.device import Numerics
 from mcdal.events import Listener, nobody
+from mcdal.features import check_file, read_features
 from mcdal.loop import Plan
 from mcdal.measuring import evaluate
 from mcdal.models.base import Model
@@ -53,7 +54,11 @@ class Estimate:
 def estimate(plan: Plan, out: Path, device: str, listen: Listener = nobody) -> Estimate:
     """Reads the images (decoded ones stay in `out/cache`), times a few steps, and records nothing."""
     config = plan.config
+    if config.features is not None:
+        check_file(config.features)
     pool = config.source.open(out / "cache", listen)
+    if config.features is not None:  # only to tell now what is wrong with them
+        read_features(config.features, pool.images.ids)
     sizes = config.protocol.sizes(len(pool))
     numerics = config.training.numerics(device)
     with own_randomness():

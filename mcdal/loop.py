@@ -23,7 +23,8 @@ from mcdal.device import Numerics
 from mcdal.environment import differences, environment
 from mcdal.errors import McdalError, PoolError, StoreError
 from mcdal.events import Listener, nobody
-from mcdal.measuring import evaluate, measure, select
+from mcdal.features import check_file, digest, read_features
+from mcdal.measuring import evaluate, measure, measure_features, select
 from mcdal.models.base import Model
 from mcdal.oracles.base import Oracle
 from mcdal.oracles.simulated import Simulated
@@ -72,6 +73,8 @@ def run(
     Raises StoreError where the run exists with another configuration or other data, or is being played by another process.
     """
     out = Path(out)
+    if plan.config.features is not None:
+        check_file(plan.config.features)
     store = Store(out)
     artifacts = Artifacts(out / "runs" / plan.run_id)
     try:
@@ -105,6 +108,8 @@ class Run:
         self.config = self.plan.config
         self.id = self.plan.run_id
         self.sizes = self.config.protocol.sizes(len(self.pool))
+        file = self.config.features
+        self.features = None if file is None else read_features(file, self.pool.images.ids)
         self.outcome = "done"
         self._trained: tuple[int, Model, Trained] | None = None
 
@@ -124,22 +129,22 @@ class Run:
                 self.learn(round)
 
     def pick(self, round: int) -> None:
-        """What to label in this round: at random first, then what the strategy picks with the last round's model."""
+        """What to label in this round: a start set first, then what the strategy picks with the last round's model."""
         seconds: dict[str, float] = {}
-        labels = self.store.labels(self.id, through=round - 1)
         seed = self._seed("select", round)
-        if round == 0:
-            # The start set depends on the seed alone: every strategy of a seed begins with the same images.
+        # The start set depends on the seed and the cold start alone: every strategy of a seed begins with the same images.
+        strategy = self.strategy if round > 0 else self.config.cold_start
+        if strategy is None:
             picks = at_random(self.pool.images.ids, self.sizes[0], seed)
         else:
-            model, _ = self._model(round - 1)
+            model = None if round == 0 else self._model(round - 1)[0]
             with _timed(seconds, "measure"):
-                rows = self._measure(model, labels, round)
+                rows = self._measure(model, strategy, round)
             with _timed(seconds, "select"):
-                picks = select(self.strategy, rows, self.sizes[round], seed)
+                picks = select(strategy, rows, self.sizes[round], seed)
             self.artifacts.write_rows(round, rows)
         self.artifacts.write_gallery(round, self._pictures(picks))
-        self.store.begin_round(self.id, round, self._seed("train", round), picks, round > 0, seconds)
+        self.store.begin_round(self.id, round, self._seed("train", round), picks, strategy is not None, seconds)
 
     def ask(self, round: int) -> bool:
         """Whether every sample of this round has its label, after asking the oracle for those that have none."""
@@ -181,6 +186,8 @@ class Run:
     def begin(self) -> None:
         """Records the run, or makes sure that the recorded one is this one."""
         config = to_json(self.config)
+        if self.features is not None:
+            config["features_sha256"] = digest(self.features, self.pool.images.ids)
         record = RunRecord(
             self.id, self.plan.recipe, self.plan.scale, self.plan.strategy_name, self.plan.seed, dict(self.plan.overrides),
             config, self.pool.classes, len(self.pool), self.pool.fingerprint, [*self.config.notes, *self.pool.notes],
@@ -230,13 +237,20 @@ class Run:
             self._trained = round, model, trained
         return self._trained[1:]
 
-    def _measure(self, model: Model, labels: Mapping[str, int], round: int) -> Rows:
-        training = self.config.training
+    def _measure(self, model: Model | None, strategy: Strategy, round: int) -> Rows:
+        """With the model of the last round; without one, what the strategy measures on the features alone."""
+        training, seed = self.config.training, self._seed("measure", round)
+        if model is None:
+            assert self.features is not None  # the config makes sure of it
+            return measure_features(
+                self.pool, strategy, self.features, numerics=self.numerics, batch_size=training.measure_batch_size,
+                seed=seed, listen=self.listen,
+            )  # fmt: skip
         augment: Augment | None = training.augment if training.published_sampling else None
         return measure(
-            model, self.pool, labels, self.strategy, numerics=self.numerics, augment=augment,
-            batch_size=training.batch_size if augment else training.measure_batch_size,
-            seed=self._seed("measure", round), listen=self.listen,
+            model, self.pool, self.store.labels(self.id, through=round - 1), strategy, numerics=self.numerics,
+            augment=augment, batch_size=training.batch_size if augment else training.measure_batch_size,
+            seed=seed, embedding=self.features, listen=self.listen,
         )  # fmt: skip
 
     def _seed(self, purpose: str, round: int) -> int:

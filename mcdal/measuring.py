@@ -68,6 +68,37 @@ def measure(
     return replace(rows if augment is None else rows.take(np.argsort(view.positions)), y=y)
 
 
+def measure_features(
+    pool: Pool,
+    strategy: Strategy,
+    features: Float[np.ndarray, "n e"],
+    *,
+    numerics: Numerics | None = None,
+    batch_size: int = 512,
+    seed: int = 0,
+    listen: Listener = nobody,
+) -> Rows:
+    """As `measure`, before there is a label and a model: batches have an `embedding` alone, no image and no output.
+
+    features: of the pool's samples, in the pool's order.
+    """
+    numerics = numerics or resolve(choose_device("auto"))
+    ids = pool.images.ids
+    nothing = np.zeros(len(ids), dtype=bool), np.full(len(ids), -1)
+    if not overrides(strategy, "measure"):
+        return Rows(ids, nothing[0], y=nothing[1])
+    gathered = _Gathered(len(pool))
+    with own_randomness(), torch.inference_mode():
+        torch.manual_seed(stream(seed, "measure"))
+        for first in range(0, len(ids), batch_size):
+            embedding = torch.tensor(features[first : first + batch_size], device=numerics.device)
+            empty = embedding.new_empty(len(embedding), 0, 0, 0)
+            measured = strategy.measure(Batch(ids[first : first + batch_size], empty, embedding=embedding))
+            gathered.add(measured, pool.task, len(embedding))
+            listen("measure", done=gathered.count, total=len(pool))
+    return Rows(ids, nothing[0], *gathered.arrays(), y=nothing[1])
+
+
 def _published_order(labeled: np.ndarray, pool: Pool, batch_size: int, seed: int) -> tuple[UnlabeledView, int]:
     """The labeled samples, then the unlabeled ones in random order, and how many of these the last partial batch holds."""
     unlabeled = numpy_generator(seed, "published order").permutation(np.flatnonzero(~labeled))

@@ -12,15 +12,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from mcdal.errors import ConfigError, McdalError
+from mcdal.registry import load, name_of
+from mcdal.strategies.base import Strategy
 
 Part = TypeVar("Part")
+
+
+class Given(NamedTuple):
+    """One setting on its way to its field: the names that still lead there, the whole path and the text."""
+
+    names: list[str]
+    path: str
+    text: str
 
 
 def parse_settings(given: Iterable[str]) -> dict[str, str]:
@@ -37,15 +47,12 @@ def parse_settings(given: Iterable[str]) -> dict[str, str]:
 
 
 def override(config: Part, settings: Mapping[str, str]) -> Part:
-    """The config with fields changed, such as {"strategy.heads": "4"}; a ConfigError names the field and what is allowed."""
-    for path, text in settings.items():
-        try:
-            config = _with(config, path.split("."), path, text)
-        except McdalError as error:
-            if path in str(error):
-                raise
-            raise ConfigError(f"--set {path}={text}: {error}") from error
-    return config
+    """The config with fields changed, such as {"strategy.heads": "4"}; a ConfigError names the field and what is allowed.
+
+    Their order does not matter: fields of one part are changed together, and a strategy is named before its fields are set.
+    """
+    changed: Part = _with(config, [Given(path.split("."), path, text) for path, text in settings.items()])
+    return changed
 
 
 def canonical(config: object, settings: Mapping[str, str]) -> dict[str, str]:
@@ -60,29 +67,59 @@ def canonical(config: object, settings: Mapping[str, str]) -> dict[str, str]:
     return {path: as_text(taken(path)) for path in settings}
 
 
-def _with(part: Any, names: list[str], path: str, text: str) -> Any:
+def _with(part: Any, settings: list[Given]) -> Any:
+    """The part with all these settings of it and of what it holds."""
+    by_name: dict[str, list[Given]] = {}
+    for given in settings:
+        by_name.setdefault(given.names[0], []).append(given)
+    changed = {name: _field(part, name, given) for name, given in by_name.items()}
+    try:
+        return replace(part, **changed) if changed else part
+    except (ValueError, TypeError) as error:  # from the checks of a dataclass, somebody's own too
+        if isinstance(error, McdalError) and any(given.path in str(error) for given in settings):
+            raise
+        said = " ".join(f"--set {given.path}={given.text}" for given in settings)
+        raise ConfigError(f"{said}: {error}") from error
+
+
+def _field(part: Any, name: str, settings: list[Given]) -> Any:
+    """The new value of a field: set as a whole, or with fields of its own changed, or both (a strategy and its fields)."""
+    path = settings[0].path
     fields = {f.name: f for f in dataclasses.fields(part) if f.init} if dataclasses.is_dataclass(part) else {}
-    name = names[0]
     if name not in fields:
         close = difflib.get_close_matches(name, fields, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         there = f"it has {', '.join(fields)}" if fields else "it has none"
         raise ConfigError(f"--set {path}: {type(part).__name__} has no field {name!r}: {hint}{there}")
     value = getattr(part, name)
-    if len(names) > 1:
-        if not dataclasses.is_dataclass(value):
-            raise ConfigError(f"--set {path}: {name} is {as_text(value)!r} and has no field {names[1]!r}")
-        return replace(part, **{name: _with(value, names[1:], path, text)})
+    for whole in (given for given in settings if len(given.names) == 1):
+        value = _whole(part, name, value, whole)
+    inner = [given._replace(names=given.names[1:]) for given in settings if len(given.names) > 1]
+    if inner and not dataclasses.is_dataclass(value):
+        wrong = inner[0]
+        raise ConfigError(f"--set {wrong.path}: {name} is {as_text(value)!r} and has no field {wrong.names[0]!r}")
+    return _with(value, inner) if inner else value
+
+
+def _whole(part: Any, name: str, value: Any, given: Given) -> Any:
+    hint = _hint(part, name, given.path)
+    if Strategy in (hint, *get_args(hint)):
+        none = type(None) in get_args(hint) and AS_JSON.get(given.text, given.text) == "null"
+        return None if none else _strategy(value, given)
     if dataclasses.is_dataclass(value):
-        inner = ", ".join(f"{path}.{f.name}" for f in dataclasses.fields(value) if f.init)
-        raise ConfigError(f"--set {path}: this is a group of fields{f': set one of {inner}' if inner else ''}")
-    changed = {name: _parse(_hint(part, name, path), path, text)}
+        inner = ", ".join(f"{given.path}.{f.name}" for f in dataclasses.fields(value) if f.init)
+        raise ConfigError(f"--set {given.path}: this is a group of fields{f': set one of {inner}' if inner else ''}")
+    return _parse(hint, given.path, given.text)
+
+
+def _strategy(value: Strategy | None, given: Given) -> Strategy:
+    """The one that is named. A recipe may have set fields of its own: naming that strategy keeps them."""
     try:
-        return replace(part, **changed)
-    except McdalError:
-        raise
-    except (ValueError, TypeError) as error:  # from the checks of somebody's own dataclass
-        raise ConfigError(f"--set {path}={text}: {error}") from error
+        kind = load("strategies", given.text)
+        made: Strategy = value if value is not None and type(value) is kind else kind()
+    except McdalError as error:
+        raise ConfigError(f"--set {given.path}={given.text}: {error}") from error
+    return made
 
 
 def _hint(part: Any, name: str, path: str) -> Any:
@@ -120,6 +157,8 @@ def _parse(hint: Any, path: str, text: str) -> Any:
 
 def as_text(value: Any) -> str:
     """A value as `--set` takes it."""
+    if isinstance(value, Strategy):
+        return name_of(value)
     if isinstance(value, float) and value.is_integer():
         return f"{value:.0f}"
     plain = to_json(value)

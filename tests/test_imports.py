@@ -16,14 +16,16 @@ LEVELS = [
     {"__main__"},
     {"cli"},
     {"console", "estimate", "pages", "status", "testing", "report"},
-    {"loop", "recipes"},
+    {"embed", "loop", "recipes"},
+    {"features"},
     {"artifacts", "environment"},
     {"config", "registry", "settings"},
+    {"simclr"},
     {"training", "measuring", "oracles", "store", "database", "migrations", "schema"},
     {"strategies"},
     {"networks"},
     {"models", "pool", "selection", "schedule", "uncertainty"},
-    {"augment", "tasks"},
+    {"augment", "tasks", "views"},
     {"device", "streams", "events", "values", "errors", "version"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
