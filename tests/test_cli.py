@@ -161,7 +161,7 @@ def test_wrong_input_is_told_in_a_line(mcdal, tmp_path, words, told):
 
 
 def test_lists(mcdal):
-    assert mcdal("strategies")[1].splitlines()[0].startswith("margin  ")
+    assert any(line.startswith("margin  ") for line in mcdal("strategies")[1].splitlines())
     assert "digits" in mcdal("recipes")[1]
     assert "strategy.heads = 2" in mcdal("strategies", "mcdal")[1]
     assert mcdal("--version")[1].strip() == "0.1.0"
@@ -294,7 +294,7 @@ def test_a_dry_run_writes_nothing_and_tells_what_it_reads(mcdal, tmp_path):
     ("line", "words"),
     [
         ("mcdal run d", {"digits"}),
-        ("mcdal run digits --strategy m", {"margin", "mcdal"}),
+        ("mcdal run digits --strategy ma", {"margin"}),
         ("mcdal strategies r", {"random"}),
         ("mcdal recipes cifar100", {"cifar100"}),
     ],

@@ -1,13 +1,16 @@
 """Choosing rows, against sorting everything."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chi2
 
 from mcdal.errors import SelectionError
 from mcdal.measuring import select
-from mcdal.selection import at_random, top, uniform
+from mcdal.selection import at_random, stochastic_top, top, uniform
 from mcdal.strategies.margin import Margin
 from mcdal.strategies.random import Random
 from mcdal.values import Rows
@@ -65,3 +68,77 @@ def test_a_strategy_without_scores_says_what_to_override():
     with pytest.raises(SelectionError, match="Margin measures no score: override"):
         select(Margin(), rows, 1)
     assert len(select(Random(), rows, 1)) == 1
+
+
+SCORES = {"d": 0.1, "a": 0.4, "c": 0.2, "e": 0.8, "b": 0.4, "f": 0.05}
+
+
+def weights(sampling, beta):
+    """Table 1 of Kirsch et al. 2023, by id; equal scores are ranked by id."""
+    if sampling == "power":
+        return {id: s**beta for id, s in SCORES.items()}
+    if sampling == "softmax":
+        return {id: math.exp(beta * s) for id, s in SCORES.items()}
+    ranked = sorted(SCORES, key=lambda id: (-SCORES[id], id))
+    return {id: (ranked.index(id) + 1) ** -beta for id in SCORES}
+
+
+def drawn(budget, seed, sampling, beta, ids=tuple(SCORES)):
+    return stochastic_top(ids, np.array([SCORES[id] for id in ids]), budget, seed, sampling, beta)
+
+
+@pytest.mark.parametrize("sampling", ["power", "softmax", "softrank"])
+@pytest.mark.parametrize("beta", [0.5, 1.0, 3.0])
+def test_a_lot_is_the_largest_log_weight_plus_gumbel_noise(sampling, beta):
+    w = weights(sampling, beta)
+    for seed in range(20):
+        key = {id: math.log(w[id]) - math.log(-math.log(uniform(seed, id))) for id in SCORES}
+        picks = drawn(4, seed, sampling, beta)
+        assert picks.ids == tuple(sorted(SCORES, key=lambda id: -key[id])[:4])
+        assert picks.score.tolist() == [SCORES[id] for id in picks.ids]  # the score, not the lot
+
+
+@pytest.mark.parametrize(("sampling", "beta"), [("power", 1.0), ("power", 2.0), ("softmax", 4.0), ("softrank", 1.0)])
+def test_the_first_two_picks_come_in_proportion_to_the_weights(sampling, beta):
+    """Chi-squared over 4,000 seeds: of the first pick, and of the second where the first was "e" (without replacement)."""
+    w = weights(sampling, beta)
+    pairs = [drawn(2, seed, sampling, beta).ids for seed in range(4_000)]
+    firsts = [first for first, _ in pairs]
+    seconds = [second for first, second in pairs if first == "e"]
+    for seen, among in ((firsts, set(SCORES)), (seconds, set(SCORES) - {"e"})):
+        total = sum(w[id] for id in among)
+        expected = {id: len(seen) * w[id] / total for id in among}
+        statistic = sum((seen.count(id) - expected[id]) ** 2 / expected[id] for id in among)
+        assert statistic < chi2.ppf(0.999, len(among) - 1)
+
+
+@pytest.mark.parametrize("sampling", ["top", "power", "softmax", "softrank"])
+def test_a_lot_does_not_depend_on_the_order_of_the_rows(sampling):
+    for seed in range(20):
+        picks = drawn(3, seed, sampling, 1.0)
+        assert drawn(3, seed, sampling, 1.0, ids=tuple(sorted(SCORES, reverse=True))).ids == picks.ids
+    different = {drawn(3, seed, sampling, 1.0).ids for seed in range(20)}
+    assert len(different) == 1 if sampling == "top" else len(different) > 10
+
+
+def test_a_beta_of_0_is_random_and_a_large_one_is_top():
+    for sampling in ("power", "softmax", "softrank"):
+        for seed in range(20):
+            assert drawn(3, seed, sampling, 0.0).ids == at_random(tuple(SCORES), 3, seed).ids
+    for seed in range(20):
+        assert drawn(6, seed, "softrank", 1e4).ids == drawn(6, seed, "top", 1.0).ids
+        assert drawn(6, seed, "power", 1e4).score.tolist() == drawn(6, seed, "top", 1.0).score.tolist()
+
+
+def test_a_score_of_0_is_drawn_last():
+    for seed in range(50):
+        assert stochastic_top(("a", "b", "c"), np.array([0.0, 1e-6, 1.0]), 3, seed, "power", 1.0).ids[2] == "a"
+
+
+def test_power_refuses_negative_scores_by_name_and_every_lot_refuses_nan():
+    with pytest.raises(SelectionError, match=r"'b' has -0\.5: use softmax or softrank"):
+        stochastic_top(("a", "b"), np.array([1.0, -0.5]), 1, 0, "power", 1.0)
+    assert len(stochastic_top(("a", "b"), np.array([1.0, -0.5]), 2, 0, "softmax", 1.0)) == 2
+    for sampling in ("top", "power", "softmax", "softrank"):
+        with pytest.raises(SelectionError, match="the first of sample 'b'"):
+            stochastic_top(("a", "b"), np.array([1.0, np.nan]), 1, 0, sampling, 1.0)
