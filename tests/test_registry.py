@@ -142,7 +142,11 @@ def test_a_file_that_cannot_be_imported_names_file_and_line(folder, name, text, 
 def test_plugins_are_listed_and_loaded(folder, monkeypatch):
     plugins(monkeypatch, ("zeal", "own:Mine"), ("pets", "own:pets"))
     assert listed("strategies")["zeal"] == "from own:Mine"
-    assert [name for name in listed("strategies") if name in ("margin", "mcdal", "random")] == ["margin", "mcdal", "random"]
+    assert [name for name in listed("strategies") if name in ("margin", "mcdal", "random")] == [
+        "margin",
+        "mcdal",
+        "random",
+    ]
     assert "zeal" not in listed("recipes")
     monkeypatch.syspath_prepend(folder)
     assert load("strategies", "zeal").__name__ == "Mine"
