@@ -42,6 +42,13 @@ class Batch:
     output: Output | None = None
     embedding: Float[Tensor, "b e"] | None = None
 
+    def covering_features(self) -> Float[Tensor, "b d"]:
+        """What methods that cover the pool compare samples by: the embedding where there is one, else the model's features."""
+        if self.embedding is not None:
+            return self.embedding
+        assert self.output is not None
+        return self.output.features
+
     def with_output(self, output: Output) -> "Batch":
         return replace(self, output=output)
 

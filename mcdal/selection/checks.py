@@ -27,3 +27,13 @@ def check_picks(picks: Picks, rows: Rows, budget: int, who: str) -> None:
 def labeled_rows(ids: Ids, labeled_ids: frozenset[str]) -> Bool[np.ndarray, " n"]:
     """Which of `ids` have a label, as the mask that `Rows` carries."""
     return np.fromiter((id in labeled_ids for id in ids), dtype=bool, count=len(ids))
+
+
+def refuse_bad_rows(rows: Rows) -> None:
+    """An error that names the first sample whose vector or probabilities are not finite. Reads vectors in parts."""
+    for name, values in (("features", rows.vector), ("probabilities", rows.probabilities)):
+        for start in range(0, 0 if values is None else len(values), 8_192):
+            assert values is not None
+            bad = np.flatnonzero(~np.isfinite(values[start : start + 8_192]).all(axis=1))
+            if len(bad):
+                raise SelectionError(f"the {name} of {rows.ids[start + bad[0]]!r} are not finite: nothing was picked")

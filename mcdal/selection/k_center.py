@@ -26,7 +26,7 @@ def part(vectors: Float[np.ndarray, "n d"], where: slice | Int[np.ndarray, " m"]
 
 
 def squared_norms(ids: Ids, vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-    """||z||^2 of every row; a row that is not finite is named."""
+    """||z||^2 of every row; a row that is not finite is refused by name."""
     norms = np.empty(len(vectors), dtype=np.float32)
     for where in chunks(len(vectors)):
         rows = part(vectors, where)

@@ -1,0 +1,71 @@
+"""Clusters of vectors (k-means), and what is typical of them."""
+
+import warnings
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
+
+from mcdal.selection.k_center import chunks, part
+from mcdal.values import Ids
+
+FULL = 50
+"""Up to this many clusters KMeans; MiniBatchKMeans beyond, as in TypiClust's code."""
+BATCH = 5_000
+
+
+def by_id(ids: Ids, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+    """The positions in the order of their ids, so that a result does not depend on the order of the rows."""
+    return positions[np.argsort([ids[i] for i in positions], kind="stable")]
+
+
+def unit(vectors: Float[np.ndarray, "n d"], positions: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
+    """These rows scaled to length 1; a row of zeros stays so. Copies them in float32: memory m x d."""
+    scaled = np.empty((len(positions), vectors.shape[1]), dtype=np.float32)
+    for where in chunks(len(positions)):
+        scaled[where] = torch.nn.functional.normalize(part(vectors, positions[where]), dim=1).numpy()
+    return scaled
+
+
+def k_means(
+    points: Float[np.ndarray, "m d"], k: int, seed: int
+) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, "k d"]]:
+    """Cluster of each point, and the centres. The same for the same points in the same order and seed."""
+    kind = KMeans(k, n_init=1, random_state=seed % 2**32)
+    if k > FULL:
+        kind = MiniBatchKMeans(k, batch_size=BATCH, n_init=1, random_state=seed % 2**32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: some stay empty
+        found = kind.fit(points)
+    return found.labels_.astype(np.int64), found.cluster_centers_.astype(np.float32)
+
+
+def typicality(points: Float[np.ndarray, "m d"], neighbours: int) -> Float[np.ndarray, " m"]:
+    """1 / (mean squared distance to the `neighbours` nearest others + 1e-5) within these points (Hacohen et al. 2022).
+
+    For clusters: work grows with m^2, memory with m x chunk.
+    """
+    k = min(neighbours, len(points) - 1)
+    if k < 1:
+        return np.zeros(len(points), dtype=np.float64)
+    rows = torch.from_numpy(points)
+    norms = rows.square().sum(1)
+    found = np.empty(len(points))
+    for where in chunks(len(points), 1_024):
+        squared = torch.addmm(norms, rows[where], rows.T, alpha=-2) + norms[where, None]
+        squared[torch.arange(len(squared)), torch.arange(where.start, where.stop)] = float("inf")
+        nearest = squared.topk(k, dim=1, largest=False).values.clamp_min(0)
+        found[where] = 1 / (nearest.mean(1).double().numpy() + 1e-5)
+    return found
+
+
+def in_turn(queues: list[list[tuple[int, float]]], budget: int) -> list[tuple[int, float]]:
+    """The first of each queue, then the second of each, and so on, until there are `budget`."""
+    taken: list[tuple[int, float]] = []
+    for turn in range(max(map(len, queues), default=0)):
+        taken += [queue[turn] for queue in queues if turn < len(queue)]
+        if len(taken) >= budget:
+            break
+    return taken[:budget]

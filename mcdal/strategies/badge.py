@@ -1,0 +1,53 @@
+"""BADGE: label a batch whose gradients are large and unlike each other."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from mcdal.selection.checks import refuse_bad_rows
+from mcdal.selection.k_means_pp import outer_k_means_pp
+from mcdal.strategies.base import About, Strategy
+from mcdal.streams import numpy_generator
+from mcdal.values import Batch, Measurement, Picks, Rows
+
+
+@dataclass
+class Badge(Strategy):
+    """Ash et al. 2020. The gradient of the last layer, were the model's own answer y^ the label, is
+
+        g = (p - onehot(y^)) (x) z          (p the class probabilities, z the features before the head)
+
+    long where the model is unsure. k-means++ seeding on g: the longest first, then each with a probability in proportion to its
+    squared distance to the nearest pick. Distances are computed from p and z alone. `score` is that squared distance at the time
+    of the pick.
+    """
+
+    about = About(
+        paper="Ash et al. 2020, *Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds*",
+        needs=("probabilities", "features"),
+        cost="a product of all features with each pick: O(b N (C + d))",
+        memory="a few numbers a sample; the gradients are never formed",
+        use="any batch size and number of classes: as safe as Margin, and better in large batches",
+        avoid="where choosing must take no time: very large pools with very large batches",
+    )
+
+    def measure(self, batch: Batch) -> Measurement:
+        assert batch.output is not None
+        return Measurement(vector=batch.output.features, probabilities=batch.output.logits.softmax(1))
+
+    def select(self, rows: Rows, budget: int, seed: int) -> Picks:
+        assert rows.vector is not None and rows.probabilities is not None
+        refuse_bad_rows(rows)
+        a = residuals(rows.probabilities)
+        picks, squares = outer_k_means_pp(
+            rows.ids, a, rows.vector, np.flatnonzero(~rows.labeled), budget, numpy_generator(seed, "badge")
+        )
+        return Picks(tuple(rows.ids[i] for i in picks), np.array(squares, dtype=np.float64))
+
+
+def residuals(p: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
+    """p - onehot(argmax p)"""
+    a = p.copy()
+    a[np.arange(len(p)), p.argmax(1)] -= 1
+    return a

@@ -1,0 +1,74 @@
+"""TypiClust: label the most typical sample of each cluster, largest clusters without a label first."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from mcdal.errors import ConfigError
+from mcdal.selection.checks import refuse_bad_rows
+from mcdal.selection.clusters import by_id, in_turn, k_means, typicality, unit
+from mcdal.strategies.base import About, Strategy
+from mcdal.values import Batch, Measurement, Picks, Rows
+
+
+@dataclass
+class TypiClust(Strategy):
+    """Hacohen et al. 2022, on features of length 1: given or self-supervised ones where there are any, else the model's.
+
+    All samples, labeled or not, are clustered by k-means into K = min(labeled + budget, `clusters`); clusters of at most
+    `smallest` samples are left out. Clusters are taken in turn, those with the fewest labels first and the larger first among
+    those; from each its most typical unlabeled sample:
+
+        typicality(x) = 1 / (mean squared distance to its min(`neighbours`, n/2) nearest in the cluster of n + 1e-5).
+
+    Where the clusters are used up, the left-out ones follow in the same way. `score` is the typicality.
+    """
+
+    about = About(
+        paper="Hacohen et al. 2022, *Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets*",
+        needs=("features",),
+        cost="k-means of all samples, then distances within each cluster: O(N^2 d / K)",
+        memory="a copy of the features, scaled to length 1, and one number a sample",
+        use="the first labels of a pool, with self-supervised features; a cold start",
+        avoid="later rounds: typical samples teach little once the classes are known",
+    )
+
+    clusters: int = 500
+    """Most clusters there are, whatever the budget."""
+    neighbours: int = 20
+    """Nearest samples that typicality is measured over, at most half the cluster."""
+    smallest: int = 5
+    """Clusters of up to this many samples are left out while there are others."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("clusters", 1), ("neighbours", 1), ("smallest", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"strategy.{name} = {getattr(self, name)}: give at least {least}")
+
+    def measure(self, batch: Batch) -> Measurement:
+        return Measurement(vector=batch.covering_features())
+
+    def select(self, rows: Rows, budget: int, seed: int) -> Picks:
+        assert rows.vector is not None
+        refuse_bad_rows(rows)
+        order = by_id(rows.ids, np.arange(len(rows.ids)))
+        points, labeled = unit(rows.vector, order), rows.labeled[order]
+        k = min(int(labeled.sum()) + budget, self.clusters, len(order))
+        cluster = k_means(points, k, seed)[0]
+        queues = [self._queue(points, labeled, members) for members in self._in_turn(cluster, labeled, k)]
+        picks = in_turn(queues, budget)
+        return Picks(tuple(rows.ids[order[i]] for i, _ in picks), np.array([t for _, t in picks], dtype=np.float64))
+
+    def _in_turn(self, cluster: Int[np.ndarray, " n"], labeled: Bool[np.ndarray, " n"], k: int) -> list[np.ndarray]:
+        """Members of each cluster: small clusters last, then by labels (few first), size (large first), smallest id."""
+        members = [found for c in range(k) if len(found := np.flatnonzero(cluster == c))]
+        return sorted(members, key=lambda m: (len(m) <= self.smallest, int(labeled[m].sum()), -len(m), int(m[0])))
+
+    def _queue(
+        self, points: Float[np.ndarray, "n d"], labeled: Bool[np.ndarray, " n"], members: Int[np.ndarray, " m"]
+    ) -> list[tuple[int, float]]:
+        """Unlabeled members of a cluster, the most typical first."""
+        typical = typicality(points[members], min(self.neighbours, max(1, len(members) // 2)))
+        free = [(int(i), float(t)) for i, t in zip(members, typical, strict=True) if not labeled[i]]
+        return sorted(free, key=lambda pair: (-pair[1], pair[0]))  # positions are in the order of the ids
