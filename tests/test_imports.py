@@ -24,7 +24,7 @@ LEVELS = [
     {"training", "measuring", "oracles", "store", "database", "migrations", "schema"},
     {"strategies"},
     {"networks"},
-    {"models", "pool", "selection", "schedule", "uncertainty"},
+    {"models", "pool", "selection", "schedule", "uncertainty", "discrepancy"},
     {"augment", "tasks", "views"},
     {"device", "streams", "events", "values", "errors", "version"},
 ]

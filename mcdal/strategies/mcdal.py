@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mcdal.discrepancy import Distance, discrepancy
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.aside import aside
 from mcdal.models.base import Model, apply_head
@@ -16,9 +15,6 @@ from mcdal.schedule import set_rate
 from mcdal.strategies.base import About, Scored, Setting, Stateful
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Metrics, Output, Progress
-
-Distance = Literal["l1", "l2", "kl"]
-Shares = Float[Tensor, "b c"]
 
 
 @dataclass
@@ -110,17 +106,7 @@ class MCDAL(Scored):
         """Eq. 4: D(x) = sum of d over all pairs of {p, p_1 ... p_n}. The task's own p is a constant to the heads."""
         logits = [output.logits.detach(), *(apply_head(head, output.features) for head in self._heads)]
         shares = [self._task.pooled(z.softmax(1)) for z in logits]
-        return torch.stack([self._d(p, q) for p, q in combinations(shares, 2)]).sum(0)
-
-    def _d(self, p: Shares, q: Shares) -> Float[Tensor, " b"]:
-        """Eq. 3: d(p, q) = 1/C sum_c |p_c - q_c|, or one of the ablation's distances."""
-        classes = p.shape[1]
-        if self.distance == "l1":
-            return (p - q).abs().sum(1) / classes
-        if self.distance == "l2":
-            return (p - q).square().sum(1).clamp_min(1e-24).sqrt() / classes  # the root's gradient at 0 is infinite
-        log_ratio = p.clamp_min(1e-12).log() - q.clamp_min(1e-12).log()
-        return ((p - q) * log_ratio).sum(1) / 2
+        return discrepancy(shares, self.distance)
 
     def _descend(self, loss: Tensor) -> None:
         self._optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,31 @@
+"""How far apart the class probabilities of several heads are: MCDAL's distance d and its sum over all pairs."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Distance: TypeAlias = Literal["l1", "l2", "kl"]
+Shares: TypeAlias = Float[Tensor, "*many c"]
+
+
+def distance(p: Shares, q: Shares, kind: Distance) -> Float[Tensor, "*many"]:
+    """Eq. 3: d(p, q) = 1/C sum_c |p_c - q_c|, or one of the ablation's distances.
+
+    l2: Euclidean norm / C. kl: mean of KL(p|q) and KL(q|p), in nats.
+    """
+    classes = p.shape[-1]
+    if kind == "l1":
+        return (p - q).abs().sum(-1) / classes
+    if kind == "l2":
+        return (p - q).square().sum(-1).clamp_min(1e-24).sqrt() / classes  # the root's gradient at 0 is infinite
+    log_ratio = p.clamp_min(1e-12).log() - q.clamp_min(1e-12).log()
+    return ((p - q) * log_ratio).sum(-1) / 2
+
+
+def discrepancy(members: Sequence[Shares], kind: Distance) -> Float[Tensor, "*many"]:
+    """Eq. 4: D = sum of d over all pairs of the members {p, p_1 ... p_n}; between 0 and 6/C for three of them and l1."""
+    return torch.stack([distance(p, q, kind) for p, q in combinations(members, 2)]).sum(0)

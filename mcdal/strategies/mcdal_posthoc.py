@@ -1,0 +1,118 @@
+"""MCDAL post hoc: MCDAL's heads, trained after the task model on its features; works with any model's features."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from mcdal.discrepancy import Distance
+from mcdal.errors import ConfigError, SelectionError
+from mcdal.networks.posthoc_heads import Features, PosthocHeads, apart, fit
+from mcdal.schedule import Optimization
+from mcdal.selection import top
+from mcdal.selection.checks import refuse_bad_rows
+from mcdal.selection.clusters import by_id
+from mcdal.strategies.base import About, Strategy
+from mcdal.streams import numpy_generator, own_randomness, stream
+from mcdal.values import Batch, Measurement, Picks, Rows
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the last fit went: a fixed number of passes, and what tells whether they were enough.
+
+    by_pass: mean L_dis on the unlabeled rows while each pass trained. change: of by_pass over the last tenth of the passes
+    (at least one), relative to its value before; NaN for a single pass. labeled_mean: the zero of Eq. 5.
+    """
+
+    by_pass: tuple[float, ...]
+    change: float
+    labeled_mean: float
+
+
+@dataclass
+class MCDALPosthoc(Strategy):
+    """MCDAL (Cho et al. 2022), with heads that are trained when the task model is done, on features z that stay fixed.
+
+        min  sum_k CE(p_k, y)                   on labeled rows              (step A)
+        min  sum_k CE(p_k, y) - L_dis           L_dis on unlabeled rows      (step B, Eq. 2 and 3)
+
+    as `mcdal` does, with p the class probabilities of the task model: fixed as well. `pairs` independent sets of `heads` heads
+    learn side by side; a row's score is the mean of their discrepancies (Eq. 4). It needs no hook into a training, so it works
+    on the outputs of any model.
+    """
+
+    about = About(
+        paper="this package, after Cho et al. 2022, *MCDAL: Maximum Classifier Discrepancy for Active Learning*",
+        needs=("probabilities", "features", "labels"),
+        cost="`passes` passes over the features through `pairs` x `heads` linear heads: 10 s for 50,000 x 512 on two cores",
+        memory="the heads: `pairs` x `heads` x (d + 1) x C; features are read a batch at a time",
+        use="MCDAL for a model that was trained without it, and for tables of features",
+        avoid="as MCDAL: very few labels, or many classes",
+    )
+
+    heads: int = 2
+    """Auxiliary heads of a set, compared pairwise with each other and the task model's own."""
+    pairs: int = 4
+    """Independent sets of heads whose discrepancies are averaged: more make the score steadier."""
+    distance: Distance = "l1"
+    """d(p, q): l1 = mean |p_c - q_c| (Eq. 3), l2 = Euclidean norm / C, kl = mean of KL(p|q) and KL(q|p)."""
+    passes: int = 10
+    """Times that each unlabeled row is seen."""
+    batch_size: int = 128
+    """Unlabeled rows a step, and labeled ones where there are so many."""
+    lr: float = 1.0
+    """Learning rate of SGD with momentum .9 and weight decay 5e-4, times .2 after 30, 60 and 80 % of the steps. 1 suits
+    features of length 1; without `standardize`, .1 is the paper's for those of its network."""
+    standardize: bool = True
+    """Features of mean 0, equal deviations and length near 1, so that one learning rate fits all models; False: as they are."""
+    fitted: Fit | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, least in (("heads", 2), ("pairs", 1), ("passes", 1), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"strategy.{name} = {getattr(self, name)}: give at least {least}")
+        if not 0 < self.lr < float("inf"):
+            raise ConfigError(f"strategy.lr = {self.lr}: give a number above 0")
+
+    def measure(self, batch: Batch) -> Measurement:
+        assert batch.output is not None
+        return Measurement(vector=batch.output.features, probabilities=batch.output.logits.softmax(1))
+
+    def select(self, rows: Rows, budget: int, seed: int) -> Picks:
+        assert rows.vector is not None and rows.probabilities is not None and rows.y is not None
+        refuse_bad_rows(rows)
+        labeled, unlabeled = (by_id(rows.ids, np.flatnonzero(mask)) for mask in (rows.labeled, ~rows.labeled))
+        if len(labeled) == 0:
+            raise SelectionError("mcdal_posthoc trains its heads on labels, and no row has one")
+        features = Features.of(rows.vector, rows.probabilities, np.concatenate([labeled, unlabeled]), self.standardize)
+        heads = self._fit(features, labeled, rows.y, unlabeled, seed)
+        score = apart(heads, features, unlabeled).numpy()
+        return top(tuple(rows.ids[i] for i in unlabeled), score, budget)
+
+    def _fit(
+        self,
+        features: Features,
+        labeled: Int[np.ndarray, " l"],
+        y: Int[np.ndarray, " n"],
+        unlabeled: Int[np.ndarray, " u"],
+        seed: int,
+    ) -> PosthocHeads:
+        with own_randomness():
+            torch.manual_seed(stream(seed, "mcdal_posthoc", "heads"))
+            shape = features.vector.shape[1], features.probabilities.shape[1]
+            heads = PosthocHeads(*shape, self.pairs, self.heads, self.distance)
+        random = numpy_generator(seed, "mcdal_posthoc", "batches")
+        by_pass = fit(
+            heads, features, labeled, torch.from_numpy(y), unlabeled, Optimization(lr=self.lr), self.passes, self.batch_size,
+            random,
+        )  # fmt: skip
+        mean = float(apart(heads, features, labeled).mean())
+        self.fitted = Fit(tuple(by_pass), _late_change(by_pass), mean)
+        return heads
+
+
+def _late_change(by_pass: list[float]) -> float:
+    before = by_pass[-1 - max(1, len(by_pass) // 10)] if len(by_pass) > 1 else 0.0
+    return by_pass[-1] / before - 1 if before > 0 else float("nan")

@@ -1,0 +1,195 @@
+"""Post-hoc MCDAL against MCDAL's steps A and B written with separate heads and optimizers."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mcdal.errors import ConfigError, SelectionError
+from mcdal.measuring import select
+from mcdal.networks.posthoc_heads import Features, PosthocHeads, apart, fit, moments
+from mcdal.schedule import Optimization
+from mcdal.strategies.mcdal_posthoc import MCDALPosthoc
+from mcdal.values import Rows
+
+
+def rows(n=60, d=5, c=3, seed=0, labels=20):
+    """Clusters of features, one a class; probabilities that follow them."""
+    random = np.random.default_rng(seed)
+    y = np.arange(n) % c
+    vector = (random.normal(size=(n, d)) + 2 * np.eye(c, d)[y]).astype(np.float32)
+    p = (random.dirichlet(np.ones(c), n) + np.eye(c)[y]).astype(np.float32) / 2
+    labeled = random.permutation(n) < labels
+    ids = tuple(f"x{i:03d}" for i in random.permutation(n))
+    return Rows(ids, labeled, vector=vector, probabilities=p, y=np.where(labeled, y, -1))
+
+
+def naive_discrepancy(p, heads, z):
+    """Eq. 4, one image and one pair at a time."""
+    members = [p, *(head(z).softmax(1) for head in heads)]
+    c = p.shape[1]
+    return torch.stack([sum((a[i] - b[i]).abs().sum() / c for a, b in combinations(members, 2)) for i in range(len(p))])
+
+
+def naive_fit(heads, z, p, y, labeled, unlabeled, lr, passes, size, random):
+    """Steps A and B with one optimizer a set. The batches are drawn as `fit` draws them."""
+    optimizer = torch.optim.SGD([w for h in heads for w in h.parameters()], lr=lr, momentum=0.9, weight_decay=5e-4)
+    steps, step, waiting, few = passes * -(-len(unlabeled) // size), 0, [], min(size, len(labeled))
+    cross_entropy = lambda k: sum(F.cross_entropy(h(z[k]), y[k]) for h in heads)  # noqa: E731
+    for _ in range(passes):
+        order = random.permutation(unlabeled)
+        while len(order):
+            u, order = order[:size], order[size:]
+            while len(waiting) < few:
+                waiting = [*waiting, *random.permutation(labeled)]
+            known, waiting = waiting[:few], waiting[few:]
+            optimizer.param_groups[0]["lr"] = lr * 0.2 ** sum(step >= round(m * steps) for m in (0.3, 0.6, 0.8))
+            for loss in (cross_entropy, lambda k: cross_entropy(k) - naive_discrepancy(p[u], heads, z[u]).mean()):  # noqa: B023
+                optimizer.zero_grad()
+                loss(known).backward()
+                optimizer.step()
+            step += 1
+
+
+@pytest.mark.parametrize(("sets", "number"), [(1, 2), (2, 2), (2, 3)])
+@pytest.mark.parametrize(("size", "standardized"), [(16, True), (64, False)])
+def test_the_fit_is_steps_a_and_b_of_separate_heads(sets, number, size, standardized):
+    given = rows()
+    features = Features.of(given.vector, given.probabilities, np.arange(60), standardized)
+    labeled, unlabeled = np.flatnonzero(given.labeled), np.flatnonzero(~given.labeled)
+    y, (z, p) = torch.from_numpy(given.y), features[np.arange(60)]
+    torch.manual_seed(0)
+    heads = PosthocHeads(5, 3, sets, number, "l1")
+    separate = [[nn.Linear(5, 3) for _ in range(number)] for _ in range(sets)]
+    weight, bias = heads.linear.weight.view(sets, number, 3, 5), heads.linear.bias.view(sets, number, 3)
+    with torch.no_grad():
+        for s in range(sets):
+            for k in range(number):
+                separate[s][k].weight.copy_(weight[s, k])
+                separate[s][k].bias.copy_(bias[s, k])
+    by_pass = fit(heads, features, labeled, y, unlabeled, Optimization(lr=0.3), 4, size, np.random.default_rng(7))
+    for one in separate:
+        naive_fit(one, z, p, y, labeled, unlabeled, 0.3, 4, size, np.random.default_rng(7))
+    with torch.no_grad():
+        expected = torch.stack([naive_discrepancy(p, one, z) for one in separate]).mean(0)
+        for s in range(sets):
+            for k in range(number):
+                torch.testing.assert_close(weight[s, k], separate[s][k].weight, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(apart(heads, features, np.arange(60)).float(), expected, rtol=1e-4, atol=1e-5)
+    assert len(by_pass) == 4
+
+
+def test_picks_are_the_largest_discrepancies_of_unlabeled_rows():
+    given = rows()
+    strategy = MCDALPosthoc(passes=3)
+    everything = select(strategy, given, 40, seed=1)
+    assert sorted(everything.ids) == sorted(given.unlabeled().ids)
+    assert (np.diff(everything.score) <= 0).all() and everything.score[0] > everything.score[-1] > 0
+    assert everything.score[0] < 6 / 3
+    few = select(strategy, given, 7, seed=1)
+    assert few.ids == everything.ids[:7]
+    np.testing.assert_array_equal(few.score, everything.score[:7])
+    assert select(strategy, given, 40, seed=2).ids != everything.ids
+
+
+def test_the_last_bits_do_not_depend_on_the_order_of_the_rows():
+    given = rows()
+    moved = given.take(np.random.default_rng(3).permutation(60))
+    one, two = (select(MCDALPosthoc(), r, 40) for r in (given, moved))
+    assert one.ids == two.ids
+    np.testing.assert_array_equal(one.score, two.score)
+
+
+def test_heads_disagree_most_where_there_is_no_label():
+    """Of three clusters one has no label, and the model calls it class 0 or 1."""
+    random = np.random.default_rng(0)
+    cluster = np.arange(300) % 3
+    vector = (random.normal(size=(300, 4)) + 4 * np.eye(3, 4)[cluster]).astype(np.float32)
+    share = np.where(cluster == 2, 0.5, np.where(cluster == 1, 0.05, 0.95))
+    labeled = (cluster < 2) & (np.arange(300) < 60)
+    p = np.stack([share, 1 - share], axis=1).astype(np.float32)
+    given = Rows(
+        tuple(f"x{i:03d}" for i in range(300)),
+        labeled,
+        vector=vector,
+        probabilities=p,
+        y=np.where(labeled, cluster, -1),
+    )
+    picks = select(MCDALPosthoc(passes=20), given, 50)
+    picked = [cluster[int(id[1:])] for id in picks.ids]
+    assert picked.count(2) >= 45
+
+
+@pytest.mark.parametrize("distance", ["l1", "l2", "kl"])
+def test_training_raises_the_discrepancy_on_unlabeled_rows_and_not_on_labeled_ones(distance):
+    strategy = MCDALPosthoc(passes=40, distance=distance)
+    picks = select(strategy, rows(), 40)
+    assert strategy.fitted is not None and len(strategy.fitted.by_pass) == 40
+    assert picks.score.mean() > 1.3 * strategy.fitted.labeled_mean
+    assert strategy.fitted.by_pass[-1] > min(strategy.fitted.by_pass)
+
+
+def test_the_fit_says_how_much_it_still_changed():
+    strategy = MCDALPosthoc(passes=20)
+    select(strategy, rows(), 5)
+    by_pass = strategy.fitted.by_pass
+    assert strategy.fitted.change == pytest.approx(by_pass[-1] / by_pass[-3] - 1)
+    assert abs(strategy.fitted.change) < 0.05
+    once = MCDALPosthoc(passes=1)
+    select(once, rows(), 5)
+    assert np.isnan(once.fitted.change)
+
+
+def test_standardized_features_have_no_unit():
+    given = rows()
+    scaled = Rows(
+        given.ids, given.labeled, vector=(given.vector * np.float32(40) + np.float32([9, 0, -3, 1, 2])),
+        probabilities=given.probabilities, y=given.y,
+    )  # fmt: skip
+    one, two = (select(MCDALPosthoc(), r, 10) for r in (given, scaled))
+    assert one.ids == two.ids
+    np.testing.assert_allclose(one.score, two.score, rtol=1e-3)
+    plain = select(MCDALPosthoc(standardize=False), given, 40)
+    assert plain.ids != select(MCDALPosthoc(), given, 40).ids
+
+
+def test_moments_are_exact_far_from_zero_and_in_parts(monkeypatch):
+    vector = (np.random.default_rng(0).normal(size=(50, 3)) * [1, 10, 0] + [1e4, -5, 2]).astype(np.float32)
+    monkeypatch.setattr("mcdal.networks.posthoc_heads.AT_ONCE", 16)
+    mean, deviation = moments(vector, np.arange(50))
+    np.testing.assert_allclose(mean, vector.astype(float).mean(0), rtol=1e-12)
+    np.testing.assert_allclose(deviation, vector.astype(float).std(0), rtol=1e-9, atol=1e-12)
+    z, _ = Features.of(vector, np.ones((50, 2), dtype=np.float32), np.arange(50), standardized=True)[np.arange(50)]
+    np.testing.assert_allclose(z.std(0, correction=0), [3**-0.5, 3**-0.5, 0], rtol=1e-3)  # a constant says nothing
+
+
+def test_vectors_may_be_mapped_from_a_file(tmp_path):
+    given = rows()
+    np.save(tmp_path / "v.npy", given.vector)
+    mapped = Rows(
+        given.ids, given.labeled, vector=np.load(tmp_path / "v.npy", mmap_mode="r"), probabilities=given.probabilities,
+        y=given.y,
+    )  # fmt: skip
+    assert select(MCDALPosthoc(), mapped, 9).ids == select(MCDALPosthoc(), given, 9).ids
+
+
+@pytest.mark.parametrize(
+    "fields", [{"heads": 1}, {"pairs": 0}, {"passes": 0}, {"batch_size": 0}, {"lr": 0.0}, {"lr": float("nan")}]
+)
+def test_bad_fields_are_refused(fields):
+    (name,) = fields
+    with pytest.raises(ConfigError, match=f"strategy.{name} = {fields[name]}"):
+        MCDALPosthoc(**fields)
+
+
+def test_wrong_input_is_named():
+    given = rows(labels=0)
+    with pytest.raises(SelectionError, match="no row has one"):
+        select(MCDALPosthoc(), given, 3)
+    given = rows()
+    given.probabilities[4, 1] = np.nan
+    with pytest.raises(SelectionError, match=f"probabilities of '{given.ids[4]}' are not finite"):
+        select(MCDALPosthoc(), given, 3)
