@@ -1,0 +1,122 @@
+"""ALFA-Mix: label, well spread, where a small step toward other classes' features changes the predicted class."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mcdal.errors import ConfigError, SelectionError
+from mcdal.models.base import Model, apply_head
+from mcdal.selection.checks import refuse_bad_rows
+from mcdal.selection.k_center import chunks, part
+from mcdal.selection.k_means import among_candidates
+from mcdal.strategies.base import About, Setting, Strategy
+from mcdal.tasks.base import Task
+from mcdal.values import Batch, Measurement, Picks, Rows
+
+
+@dataclass
+class ALFAMix(Strategy):
+    """Parvaneh et al. 2022, with the closed form of alpha. For features z (of D numbers), head h and y^ = argmax h(z):
+
+        alpha(z*) = epsilon / sqrt(D) * ||z* - z|| g / (||g|| (z* - z))      g = gradient of CE(h(z), y^) by z
+        z'(z*)    = alpha z* + (1 - alpha) z                                 elementwise
+
+    for every anchor z*, the mean features of the labeled rows of a class. A row is a candidate if argmax h(z') != y^ for some
+    anchor. k-means of the candidates' features, scaled to length 1, into as many clusters as the budget; the candidate nearest
+    to each centre is picked. `score`: candidates in the pick's cluster.
+
+    z' - z is epsilon / sqrt(D) ||z* - z|| g / ||g||, whatever the direction of z*: that is what is computed, without a
+    division by z* - z. While there are fewer candidates than the budget, epsilon grows by its own value, up to 1, as in the
+    published code; then all candidates are picked, and others by lot.
+    """
+
+    about = About(
+        paper="Parvaneh et al. 2022, *Active Learning by Feature Mixing*",
+        needs=("features", "labels", "model"),
+        cost="the head and its gradient on each row, the head once more for each class, up to 5 times; k-means of the candidates",
+        memory="a copy of up to 50,000 candidates' features",
+        use="few labels and a head that is good at what it was trained on, as on a pretrained encoder",
+        avoid="very many classes: each has an anchor that every row is moved by",
+    )
+
+    epsilon: float = 0.2
+    """Length of the step, as a share of the distance to the anchor times sqrt(D)."""
+    grow: bool = True
+    """Longer steps while too few labels change; False fills up by lot at once."""
+    _model: Model | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.epsilon <= 1:
+            raise ConfigError(f"strategy.epsilon = {self.epsilon}: give a number above 0, at most 1")
+
+    def attach(self, model: Model, task: Task, setting: Setting) -> None:
+        self._model = model
+
+    def measure(self, batch: Batch) -> Measurement:
+        assert batch.output is not None
+        return Measurement(vector=batch.output.features)
+
+    def select(self, rows: Rows, budget: int, seed: int) -> Picks:
+        if self._model is None:
+            raise SelectionError("alfa_mix has no model: train with this object first (`train` attaches it)")
+        assert rows.vector is not None
+        refuse_bad_rows(rows)
+        anchors = class_means(rows)
+        candidate = np.zeros(len(rows.ids), dtype=bool)
+        for epsilon in self._steps():
+            candidate |= changed(self._model.head, rows.vector, anchors, epsilon)
+            if (candidate & ~rows.labeled).sum() >= budget:
+                break
+        return among_candidates(rows, candidate, budget, seed)
+
+    def _steps(self) -> Iterator[float]:
+        """epsilon, 2 epsilon, ... up to the first that is at least 1; epsilon alone where it does not grow."""
+        times = int(np.ceil(1 / self.epsilon - 1e-9)) if self.grow else 1
+        return (self.epsilon * (i + 1) for i in range(times))
+
+
+def class_means(rows: Rows) -> Float[np.ndarray, "k d"]:
+    """Mean vector of the labeled rows of each class that has one."""
+    if rows.vector is None or rows.y is None or not rows.labeled.any():
+        raise SelectionError("alfa_mix mixes with the features of labeled rows, and there is none")
+    labeled = np.flatnonzero(rows.labeled)
+    classes, y = np.unique(rows.y[labeled], return_inverse=True)
+    total = np.zeros((len(classes), rows.vector.shape[1]))
+    for where in chunks(len(labeled)):
+        np.add.at(total, y[where], rows.vector[labeled[where]].astype(np.float64))
+    means: Float[np.ndarray, "k d"] = total / np.bincount(y)[:, None]
+    return means
+
+
+def changed(
+    head: nn.Module, vector: Float[np.ndarray, "n d"], anchors: Float[np.ndarray, "k d"], epsilon: float
+) -> Bool[np.ndarray, " n"]:
+    """Rows whose class changes on the step toward some anchor."""
+    weight = next(head.parameters())
+    points = torch.from_numpy(anchors).to(weight.device, weight.dtype)
+    found = np.zeros(len(vector), dtype=bool)
+    for where in chunks(len(vector), 4_096):
+        z = part(vector, where).to(weight.device, weight.dtype)
+        said, direction = said_and_direction(head, z)
+        with torch.no_grad():
+            flips = torch.zeros_like(said, dtype=torch.bool)
+            for anchor in points:
+                step = epsilon / z.shape[1] ** 0.5 * (anchor - z).norm(dim=1, keepdim=True)
+                flips |= apply_head(head, z + step * direction).argmax(1) != said
+        found[where] = flips.cpu().numpy()
+    return found
+
+
+def said_and_direction(head: nn.Module, z: Float[Tensor, "b d"]) -> tuple[Int[Tensor, " b"], Float[Tensor, "b d"]]:
+    """y^ and g / ||g||; a gradient of 0 stays 0. In the head's own precision, for a head of any kind."""
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        logits = apply_head(head, z)
+        said = logits.argmax(1)
+        (g,) = torch.autograd.grad(F.cross_entropy(logits, said, reduction="sum"), z)
+    return said, g / g.norm(dim=1, keepdim=True).clamp_min(torch.finfo(g.dtype).tiny)
