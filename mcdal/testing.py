@@ -245,7 +245,7 @@ def check_picks_are_valid(make: Callable[[], Strategy]) -> None:
         tied = replace(rows, score=np.zeros_like(rows.score))
         first = tuple(sorted(rows.unlabeled().ids)[:7])
         assert select(strategy, tied, 7).ids == first, "ties are not broken by id"
-        _assert_refuses_nan(strategy, rows)
+    _assert_refuses_nan(strategy, rows)
 
 
 def check_continues(make: Callable[[], Strategy]) -> None:
@@ -280,13 +280,17 @@ def assert_same(one: object, two: object, why: str) -> None:
 
 
 def _assert_refuses_nan(strategy: Strategy, rows: Rows) -> None:
-    assert rows.score is not None
-    broken = rows.score.copy()
+    """In any column that it measured, of an unlabeled sample."""
     where = int(np.flatnonzero(~rows.labeled)[3])
-    broken[where] = np.nan
-    try:
-        select(strategy, replace(rows, score=broken), 7)
-    except SelectionError as error:
-        assert rows.ids[where] in str(error), "the error does not name the sample"
-    else:
-        raise AssertionError("a NaN score was not refused")
+    for name in ("score", "vector", "probabilities"):
+        column = getattr(rows, name)
+        if column is None:
+            continue
+        broken = column.copy()
+        broken[where] = np.nan
+        try:
+            select(strategy, replace(rows, **{name: broken}), 7)
+        except SelectionError as error:
+            assert rows.ids[where] in str(error), f"the error on a NaN {name} does not name the sample"
+        else:
+            raise AssertionError(f"a NaN {name} was not refused")

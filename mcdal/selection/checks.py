@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from mcdal.errors import SelectionError
+from mcdal.selection.top import refuse_nan
 from mcdal.values import Ids, Picks, Rows
 
 
@@ -30,7 +31,9 @@ def labeled_rows(ids: Ids, labeled_ids: frozenset[str]) -> Bool[np.ndarray, " n"
 
 
 def refuse_bad_rows(rows: Rows) -> None:
-    """An error that names the first sample whose vector or probabilities are not finite. Reads vectors in parts."""
+    """An error that names the first sample whose score, vector or probabilities are not finite. Reads vectors in parts."""
+    if rows.score is not None:
+        refuse_nan(rows.ids, rows.score)
     for name, values in (("features", rows.vector), ("probabilities", rows.probabilities)):
         for start in range(0, 0 if values is None else len(values), 8_192):
             assert values is not None

@@ -8,6 +8,7 @@ from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.base import Model
 from mcdal.networks.dropout import MonteCarloDropout
 from mcdal.selection.batch_bald import batch_bald
+from mcdal.selection.checks import refuse_bad_rows
 from mcdal.strategies.base import About, Setting, Strategy
 from mcdal.streams import numpy_generator
 from mcdal.tasks.base import Task
@@ -60,6 +61,7 @@ class BatchBALD(Strategy):
         return Measurement(score=mutual_information(p), vector=p.transpose(0, 1).flatten(1))
 
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
+        refuse_bad_rows(rows)
         budget = min(budget, int((~rows.labeled).sum()))
         if budget > LARGEST_BATCH:
             raise SelectionError(

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from mcdal.errors import ConfigError, SelectionError
@@ -10,7 +9,6 @@ from mcdal.models.base import Model
 from mcdal.networks.dropout import MonteCarloDropout
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.k_means import among_candidates
-from mcdal.selection.top import refuse_nan
 from mcdal.strategies.base import About, Setting, Strategy
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Picks, Rows
@@ -61,6 +59,5 @@ class DropQuery(Strategy):
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
         if rows.score is None or rows.vector is None:
             raise SelectionError("dropquery picks by the rows that it measures: they have no score or no vector")
-        refuse_nan(rows.ids, np.where(rows.labeled, 0, rows.score))
         refuse_bad_rows(rows)
         return among_candidates(rows, rows.score > 0.5, budget, seed)

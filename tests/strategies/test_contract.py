@@ -5,7 +5,13 @@ from functools import partial
 import pytest
 
 from mcdal.registry import listed, load
+from mcdal.strategies.batch_bald import BatchBALD
+from mcdal.strategies.core_set import CoreSet
+from mcdal.strategies.ensemble import Ensemble
+from mcdal.strategies.margin import Margin
+from mcdal.strategies.mc_dropout import MCDropout
 from mcdal.strategies.mcdal import MCDAL
+from mcdal.strategies.uherding import UHerding
 from mcdal.testing import (
     check_continues,
     check_leaves_task_model_alone,
@@ -14,6 +20,12 @@ from mcdal.testing import (
 )
 
 VARIANTS = {
+    "mc_dropout: own layers": partial(MCDropout, dropout=None),
+    "ensemble: variation ratio": partial(Ensemble, score="variation_ratio"),
+    "batch_bald: few combinations": partial(BatchBALD, combinations=20),
+    "core_set: robust": partial(CoreSet, outliers=0.0),
+    "uherding: no second network": partial(UHerding, held_out=0.0),
+    "margin: power": partial(Margin, sampling="power"),
     "mcdal: published": partial(MCDAL, published=True),
     "mcdal: alg1": partial(MCDAL, alg1=True),
     "mcdal: 4 heads, l2": partial(MCDAL, heads=4, distance="l2"),
