@@ -83,10 +83,10 @@ class Config:
         if self.cold_start is None:
             return
         name = type(self.cold_start).__name__
-        missing = [need for need in self.cold_start.about.needs if need != "features"]
+        missing = [need for need in self.cold_start.needs if need != "features"]
         if missing:
             raise ConfigError(
-                f"cold_start = {name}: it needs {', '.join(missing)} (its about.needs says so), and before the first label there "
+                f"cold_start = {name}: it needs {', '.join(missing)} (its `needs` say so), and before the first label there "
                 "is no model: take one that needs features alone, such as typiclust or core_set"
             )
         if self.features is None:

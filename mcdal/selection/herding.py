@@ -56,6 +56,16 @@ def herd(
     return picks, reached
 
 
+def nearest_pair(points: Float[np.ndarray, "l d"]) -> float | None:
+    """The smallest distance above 0 between two of these points; None where there is none."""
+    rows = torch.from_numpy(points)
+    least = float("inf")
+    for part in chunks(len(rows), 1_024):
+        apart = torch.cdist(rows[part], rows, compute_mode="donot_use_mm_for_euclid_dist")  # exact where it is small
+        least = min(least, float(apart[apart > 0].min())) if (apart > 0).any() else least
+    return least if least < float("inf") else None
+
+
 def _refreshed(gain: Float[np.ndarray, " n"], gains: Callable[[np.ndarray], np.ndarray]) -> int:
     """The first position of the largest true gain; stale ones are brought up to date in place, as few as are needed."""
     fresh = np.zeros(len(gain), dtype=bool)

@@ -123,6 +123,11 @@ class Strategy:
         return {}
 
     @property
+    def needs(self) -> tuple[Need, ...]:
+        """What it looks at as its fields are set: `about.needs`, or less."""
+        return self.about.needs
+
+    @property
     def changes_task_model(self) -> bool:
         """Whether the task model differs from the one trained under Random: only through `extra_loss`, or where declared."""
         return overrides(self, "extra_loss")
