@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mcdal.models.base import Architecture, Model
     from mcdal.models.resnet import ResNet
     from mcdal.models.wrap import Custom, wrap
+    from mcdal.outputs import select_from
     from mcdal.pool.arrays import Arrays
     from mcdal.pool.base import Pool, Source
     from mcdal.pool.datasets import Datasets
@@ -46,6 +47,7 @@ _HOME = {
     "ResNet": "models.resnet",
     "Custom": "models.wrap",
     "wrap": "models.wrap",
+    "select_from": "outputs",
     "Arrays": "pool.arrays",
     "Pool": "pool.base",
     "Source": "pool.base",

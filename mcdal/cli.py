@@ -122,6 +122,73 @@ def embed(
 
 
 @app.command()
+def select(
+    strategy: Annotated[
+        str,
+        typer.Option(
+            "--strategy", "-s", help="A strategy's name, or my_file.py:NAME.", autocompletion=_complete_strategies
+        ),
+    ],
+    budget: Annotated[int, typer.Option("--budget", "-b", help="How many samples to pick.")],
+    probabilities: Annotated[
+        Path | None, typer.Option("--probabilities", help="Class probabilities (n, C): .npy, .npz, .pt or .parquet.")
+    ] = None,
+    logits: Annotated[
+        Path | None, typer.Option("--logits", help="What comes before the softmax (n, C), in place of probabilities.")
+    ] = None,
+    features: Annotated[Path | None, typer.Option("--features", help="Features (n, d).")] = None,
+    labeled: Annotated[
+        Path | None, typer.Option("--labeled", help="What has a label: true or false (n), or a .txt of ids.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Class indices (n) of the labeled samples, -1 of the others.")
+    ] = None,
+    ids: Annotated[
+        Path | None, typer.Option("--ids", help="Ids (n), or a .txt of them; the row number without it.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File for the picks, .csv or .parquet; standard output without it.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Decides every random draw.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field: --set strategy.clusters=100."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Pick from the outputs of your own model: columns id, rank and score. `mcdal strategies` has the names."""
+    from dataclasses import dataclass
+
+    from mcdal import console, registry
+    from mcdal.from_files import check_out, csv_lines, select_from_files, write_picks
+    from mcdal.settings import override, parse_settings
+    from mcdal.strategies.base import Strategy
+
+    @dataclass
+    class Chosen:  # so that its fields are called strategy.FIELD, as everywhere
+        strategy: Strategy
+
+    files = {
+        "probabilities": probabilities, "logits": logits, "features": features, "labeled": labeled, "labels": labels,
+        "ids": ids,
+    }  # fmt: skip
+    with _stoppable(), console.listener(quiet, False) as listen:
+        if out is not None:
+            check_out(out)
+        chosen = override(Chosen(registry.load("strategies", strategy)()), parse_settings(settings or []))
+        given = {name: path for name, path in files.items() if path is not None}
+        picks = select_from_files(chosen.strategy, budget, given, seed, listen)
+    if len(picks) < budget and not quiet:
+        typer.echo(f"no more than {len(picks)} samples are unlabeled: all of them are picked", err=True)
+    if out is None:
+        typer.echo("".join(csv_lines(picks)), nl=False)
+    else:
+        write_picks(picks, out)
+        if not quiet:
+            typer.echo(f"{len(picks)} picks of {strategy}: {out}", err=True)
+
+
+@app.command()
 def status(out: Out = Path("runs"), json: Json = False) -> None:
     """Show what is running, done or broken."""
     from mcdal import status as status_module

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from mcdal.artifacts import write_atomically
 from mcdal.errors import ConfigError, PoolError
+from mcdal.tables import Table, places, read_table
 
 Features = Float[np.ndarray, "n e"]
 
@@ -38,14 +36,12 @@ def read_features(path: Path, ids: Sequence[str]) -> Features:
     of equal length or one column of numbers a feature. PoolError names the file and the first id that is missing, twice there,
     or has a feature that is not a finite number.
     """
-    path = check_file(path)
-    try:
-        known, features = (_npz if path.suffix.lower() == ".npz" else _parquet)(path)
-    except PoolError:
-        raise
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, pa.ArrowException) as error:
-        raise PoolError(f"{path}: these are no features by id ({type(error).__name__}: {error})") from error
-    found = _in_order(path, known, features, ids)
+    table = read_table(check_file(path), "features")
+    if table.ids is None:
+        raise PoolError(
+            f"{path} has no ids: features are found by them. Give an array `ids` (.npz) or a column `id` (.parquet)"
+        )
+    found = _in_order(table, ids)
     _refuse_nan(path, found, ids)
     return found
 
@@ -76,63 +72,20 @@ def made_by(path: Path) -> str:
         return ""
 
 
-def _npz(path: Path) -> tuple[list[str], Shaped[np.ndarray, "..."]]:
-    with np.load(path) as file:  # without pickle: a file of features executes nothing
-        missing = [name for name in ("ids", "features") if name not in file.files]
-        if missing:
-            raise PoolError(f"{path} has no array {missing[0]!r}: give `ids` and `features`; it has {', '.join(file)}")
-        ids, features = file["ids"], file["features"]
-    if ids.ndim != 1 or ids.dtype.kind not in "UiuS":
-        raise PoolError(f"{path}: ids are {ids.dtype} of shape {ids.shape}; give one text or whole number a sample")
-    names = ids.astype(np.str_) if ids.dtype.kind != "S" else np.char.decode(ids, "utf-8")
-    return names.tolist(), features
-
-
-def _parquet(path: Path) -> tuple[list[str], Shaped[np.ndarray, "n e"]]:
-    table = pq.ParquetFile(path).read()
-    if "id" not in table.column_names:
-        raise PoolError(f"{path} has no column `id`; it has {', '.join(table.column_names)}")
-    ids = table["id"].cast(pa.string())
-    if ids.null_count:
-        raise PoolError(f"{path}: {ids.null_count} rows have no id")
-    lists = [f.name for f in table.schema if _is_list(f.type)]
-    numbers = [f.name for f in table.schema if pa.types.is_floating(f.type) and f.name != "id"]
-    if len(lists) > 1 or not (lists or numbers):
-        raise PoolError(f"{path}: give one column of lists or some of numbers beside `id`; it has {table.column_names}")
-    names: list[str] = ids.to_pylist()
-    if lists:
-        return names, _from_lists(path, names, table[lists[0]])
-    return names, np.stack([table[n].cast(pa.float32(), safe=False).to_numpy() for n in numbers], axis=1)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return any(is_one(kind) for is_one in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
-
-
-def _from_lists(path: Path, ids: Sequence[str], column: pa.ChunkedArray) -> Shaped[np.ndarray, "n e"]:
-    sizes = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-    most = int(sizes.max(initial=0))
-    odd = np.flatnonzero(sizes != most)
-    if len(odd):
-        raise PoolError(f"{path}: {ids[odd[0]]!r} has {sizes[odd[0]]} features and others have {most}")
-    values: np.ndarray = pc.list_flatten(column).cast(pa.float32(), safe=False).to_numpy()
-    return values.reshape(len(sizes), most)
-
-
-def _in_order(path: Path, known: list[str], features: Shaped[np.ndarray, "..."], ids: Sequence[str]) -> Features:
-    if features.ndim != 2 or len(features) != len(known) or features.dtype.kind not in "fiu" or not features.shape[1]:
+def _in_order(table: Table, ids: Sequence[str]) -> Features:
+    features, path = table.values, table.path
+    assert table.ids is not None
+    if features.ndim != 2 or features.dtype.kind not in "fiu" or not features.shape[1]:
         raise PoolError(
-            f"{path}: features are {features.dtype} of shape {features.shape} for {len(known)} ids; give a row of numbers an id"
+            f"{path}: features are {features.dtype} of shape {features.shape} for {len(table.ids)} ids; give a row of numbers "
+            "an id"
         )
-    place: dict[str, int] = {}
-    for i, id in enumerate(known):
-        if place.setdefault(id, i) != i:
-            raise PoolError(f"{path}: the id {id!r} is there twice")
+    place = places(path, table.ids)
     missing = [id for id in ids if id not in place]
     if missing:
         raise PoolError(f"{path}: {len(missing)} of {len(ids)} samples are missing, the first is {missing[0]!r}")
     with np.errstate(over="ignore"):  # too large for float32: told as what is not finite
-        if known == list(ids):
+        if table.ids == tuple(ids):
             return np.ascontiguousarray(features, dtype=np.float32)
         return features[[place[id] for id in ids]].astype(np.float32)
 

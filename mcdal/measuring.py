@@ -47,7 +47,7 @@ def measure(
     if not overrides(strategy, "measure"):
         return Rows(ids, labeled, y=y)
     view, dropped = (pool.whole(), 0) if augment is None else _published_order(labeled, pool, batch_size, seed)
-    gathered = _Gathered(len(pool))
+    gathered = Gathered(len(pool))
     numerics.place(model).eval()  # before inference mode, which would make weights that cannot be trained again
     with own_randomness(), torch.inference_mode():
         torch.manual_seed(stream(seed, "measure"))
@@ -87,7 +87,7 @@ def measure_features(
     nothing = np.zeros(len(ids), dtype=bool), np.full(len(ids), -1)
     if not overrides(strategy, "measure"):
         return Rows(ids, nothing[0], y=nothing[1])
-    gathered = _Gathered(len(pool))
+    gathered = Gathered(len(pool))
     with own_randomness(), torch.inference_mode():
         torch.manual_seed(stream(seed, "measure"))
         for first in range(0, len(ids), batch_size):
@@ -160,7 +160,7 @@ def _batches(
         yield Batch(ids, x, y, output)
 
 
-class _Gathered:
+class Gathered:
     """What was measured on the batches so far. Scores stay on the device until the end; the others fill one array each."""
 
     def __init__(self, n: int):

@@ -75,10 +75,10 @@ WRONG = {
     "flat": (lambda f: npz(f / "f.npz", features=np.zeros(3)), r"float64 of shape \(3,\) for 3 ids"),
     "short": (lambda f: npz(f / "f.npz", features=FEATURES[:2]), r"shape \(2, 2\) for 3 ids"),
     "text": (lambda f: npz(f / "f.npz", features=np.full((3, 2), "x")), "give a row of numbers an id"),
-    "no ids": (lambda f: np.savez(f / "f.npz", features=FEATURES), "no array 'ids'"),
+    "no ids": (lambda f: np.savez(f / "f.npz", features=FEATURES), "has no ids: features are found by them"),
     "float ids": (lambda f: npz(f / "f.npz", np.ones(3)), "give one text or whole number a sample"),
-    "pickle": (lambda f: npz(f / "f.npz", np.array(IDS, dtype=object)), "these are no features by id"),
-    "no archive": (lambda f: (f / "f.npz").write_bytes(b"PK nonsense"), "these are no features by id"),
+    "pickle": (lambda f: npz(f / "f.npz", np.array(IDS, dtype=object)), "no features can be read from it"),
+    "no archive": (lambda f: (f / "f.npz").write_bytes(b"PK nonsense"), "no features can be read from it"),
     "ragged": (
         lambda f: parquet(f / "f.parquet", id=list(IDS), v=[[1.0, 2.0], [1.0], [1.0, 2.0]]),
         r"f\.parquet: 'a' has 1 features and others have 2",
@@ -87,10 +87,10 @@ WRONG = {
     "null number": (lambda f: parquet(f / "f.parquet", id=list(IDS), v=[1.0, None, 1.0]), "a feature of 'a' is not a finite"),
     "null within": (lambda f: parquet(f / "f.parquet", id=list(IDS), v=[[1.0], [None], [1.0]]), "a feature of 'a'"),
     "null id": (lambda f: parquet(f / "f.parquet", id=["a", None, "b"], v=[1.0, 1.0, 1.0]), "1 rows have no id"),
-    "no id": (lambda f: parquet(f / "f.parquet", name=list(IDS), v=[1.0, 1.0, 1.0]), "no column `id`; it has name, v"),
+    "no id": (lambda f: parquet(f / "f.parquet", name=list(IDS), v=[1.0, 1.0, 1.0]), "has no ids: features are found by them"),
     "two lists": (lambda f: parquet(f / "f.parquet", id=list(IDS), v=[[1.0]] * 3, w=[[1.0]] * 3), "one column of lists"),
     "nothing": (lambda f: parquet(f / "f.parquet", id=list(IDS)), "one column of lists or some of numbers"),
-    "no parquet": (lambda f: (f / "f.parquet").write_bytes(b"nonsense"), "these are no features by id"),
+    "no parquet": (lambda f: (f / "f.parquet").write_bytes(b"nonsense"), "no features can be read from it"),
 }  # fmt: skip
 
 

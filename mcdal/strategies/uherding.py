@@ -41,7 +41,7 @@ class UHerding(Strategy):
     bandwidth: float | None = None
     """h of the kernel; null: from the labeled samples."""
     held_out: float = 0.3
-    """Share of the labels that tau is chosen on; 0 trains no second network, and tau is 1."""
+    """Share of the labels that tau is chosen on; 0 trains no second network and tau is 1, which also works on arrays."""
     _calibration: Calibration | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
