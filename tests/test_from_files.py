@@ -79,8 +79,6 @@ def test_ids_fields_and_seed(folder, arrays):
         "ids.npy",
     ]
     call(*words, "--out", "a.csv", "--set", "strategy.clusters=3", "--seed", 4)
-    from mcdal.strategies.typiclust import TypiClust
-
     rows = {name: arrays[name] for name in ("features", "labeled")}
     assert read(folder / "a.csv")[0] == select_from(TypiClust(clusters=3), 5, **rows, ids=IDS, seed=4).ids
 
