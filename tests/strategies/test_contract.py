@@ -7,11 +7,14 @@ import pytest
 from mcdal.registry import listed, load
 from mcdal.strategies.batch_bald import BatchBALD
 from mcdal.strategies.core_set import CoreSet
+from mcdal.strategies.daal import DAAL
 from mcdal.strategies.ensemble import Ensemble
 from mcdal.strategies.margin import Margin
 from mcdal.strategies.mc_dropout import MCDropout
 from mcdal.strategies.mcdal import MCDAL
+from mcdal.strategies.sraal import SRAAL
 from mcdal.strategies.uherding import UHerding
+from mcdal.strategies.vaal import VAAL
 from mcdal.testing import (
     check_continues,
     check_leaves_task_model_alone,
@@ -32,7 +35,16 @@ VARIANTS = {
     "mcdal: kl": partial(MCDAL, distance="kl"),
     "mcdal: no discrepancy loss": partial(MCDAL, discrepancy_loss=False),
 }
-EVERY = {name: load("strategies", name) for name in listed("strategies")} | VARIANTS
+# Networks of the published size take minutes on a CPU; these are the same but for their width.
+SMALLER = {
+    "vaal": partial(VAAL, width=2, latent=4, size=16),
+    "vaal: author": partial(VAAL, width=2, latent=4, size=16, mode="author"),
+    "vaal: one step": partial(VAAL, width=2, latent=4, size=16, vae_steps=1),
+    "sraal": partial(SRAAL, width=2, latent=4, size=16),
+    "sraal: author": partial(SRAAL, width=2, latent=4, size=16, mode="author"),
+    "daal": partial(DAAL, passes=2, width=8, latent=4),
+}
+EVERY = {name: load("strategies", name) for name in listed("strategies")} | VARIANTS | SMALLER
 
 
 @pytest.mark.parametrize(
