@@ -8,6 +8,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import re
 import shutil
 import sys
 import textwrap
@@ -76,7 +77,7 @@ def _first_line(path: Path) -> str:
     doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     line = doc.partition("\n")[0]
     name, colon, rest = line.partition(": ")
-    return rest if colon and name.replace("-", "_").replace(" ", "_").lower() == path.stem else line
+    return rest if colon and re.sub(r"[-_ ]", "", name).lower() == path.stem.replace("_", "") else line
 
 
 def _load_plugin(kind: str, points: list[EntryPoint], name: str) -> Any:

@@ -294,7 +294,7 @@ def test_a_dry_run_writes_nothing_and_tells_what_it_reads(mcdal, tmp_path):
     ("line", "words"),
     [
         ("mcdal run d", {"digits"}),
-        ("mcdal run digits --strategy ma", {"margin"}),
+        ("mcdal run digits --strategy mar", {"margin"}),
         ("mcdal strategies r", {"random"}),
         ("mcdal recipes cifar100", {"cifar100"}),
     ],
