@@ -22,7 +22,8 @@ from typing import Any
 
 from mcdal.errors import ConfigError
 
-NOT_LISTED = {"__init__", "base"}
+NOT_LISTED = {"base"}
+"""Beside the files that begin with `_`: what several of the listed ones share."""
 FROM_FILE = "mcdal_user_"
 """What the module names of people's own files begin with, so that `random.py` does not hide another module."""
 
@@ -64,7 +65,7 @@ def load(kind: str, name: str) -> Any:
 
 def _own_files(kind: str) -> Iterator[Path]:
     for path in sorted((Path(__file__).parent / kind).glob("*.py")):
-        if path.stem not in NOT_LISTED:
+        if path.stem not in NOT_LISTED and not path.stem.startswith("_"):
             yield path
 
 

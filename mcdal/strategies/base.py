@@ -88,6 +88,9 @@ class Strategy:
 
     about: ClassVar[About] = About()
 
+    def __post_init__(self) -> None:
+        """Where a strategy checks its fields: ConfigError naming `strategy.FIELD`."""
+
     def attach(self, model: Model, task: Task, setting: Setting) -> None:
         """Called once a round, after the model is built and before it is trained."""
 
@@ -144,6 +147,7 @@ class Scored(Strategy):
     """How sharply the lot follows the score: 0 is Random, infinity is top."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.beta < float("inf"):
             raise ConfigError(f"strategy.beta = {self.beta}: give a number of at least 0")
 

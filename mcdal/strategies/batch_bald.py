@@ -2,24 +2,20 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from mcdal.errors import ConfigError, SelectionError
-from mcdal.models.base import Model
-from mcdal.networks.dropout import MonteCarloDropout
 from mcdal.selection.batch_bald import batch_bald
 from mcdal.selection.checks import refuse_bad_rows
-from mcdal.strategies.base import About, Setting, Strategy
+from mcdal.strategies._by_dropout import ByDropout
+from mcdal.strategies.base import About
 from mcdal.streams import numpy_generator
-from mcdal.tasks.base import Task
 from mcdal.uncertainty import mutual_information
-from mcdal.values import Batch, Measurement, Picks, Progress, Rows
+from mcdal.values import Batch, Measurement, Picks, Rows
 
 LARGEST_BATCH = 50
 
 
 @dataclass
-class BatchBALD(Strategy):
+class BatchBALD(ByDropout):
     """Kirsch, van Amersfoort and Gal 2019: greedily, the next pick is the x that maximizes
 
         I(y_1 ... y_n-1, y_x; w) = H(y_1 ... y_n-1, y_x) - sum_i 1/T sum_t H(p_t(x_i))
@@ -40,24 +36,16 @@ class BatchBALD(Strategy):
 
     passes: int = 100
     """T, the number of draws of the weights: all picks of a round together gain at most log T nats."""
-    dropout: float | None = 0.5
-    """Rate of dropout on the features before the head, in training and in the T passes; null: the model's own Dropout layers."""
     combinations: int = 10_000
     """Combinations of labels of the picks so far: all of them while there are no more, then this many drawn ones."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.combinations < 1:
             raise ConfigError(f"strategy.combinations = {self.combinations}: it must be at least 1")
-        self._draws = MonteCarloDropout(self.passes, self.dropout)
-
-    def attach(self, model: Model, task: Task, setting: Setting) -> None:
-        self._draws.attach(model, task)
-
-    def extra_loss(self, batch: Batch, losses: Tensor, progress: Progress) -> Tensor | None:
-        return self._draws.extra_loss(batch, losses)
 
     def measure(self, batch: Batch) -> Measurement:
-        p = self._draws.probabilities(batch)
+        p = self.draws(batch)
         return Measurement(score=mutual_information(p), vector=p.transpose(0, 1).flatten(1))
 
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
@@ -69,7 +57,3 @@ class BatchBALD(Strategy):
                 "cannot be estimated for more. Use power_bald instead"
             )
         return batch_bald(rows, budget, self.passes, self.combinations, numpy_generator(seed, "batch_bald"))
-
-    @property
-    def changes_task_model(self) -> bool:
-        return self.dropout is not None

@@ -1,19 +1,16 @@
 """Ensemble: label where several networks, trained apart, are together least sure."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from mcdal.errors import ConfigError, SelectionError
-from mcdal.models.base import Model
-from mcdal.networks.committee import Committee
+from mcdal.errors import ConfigError
 from mcdal.selection import uniform
-from mcdal.strategies.base import About, Scored, Setting, Stateful
-from mcdal.tasks.base import Task
+from mcdal.strategies._by_committee import ByCommittee
+from mcdal.strategies.base import About
 from mcdal.uncertainty import mutual_information, predictive_entropy, variation_ratio
-from mcdal.values import Batch, Measurement, Metrics, Picks, Progress, Rows
+from mcdal.values import Batch, Measurement, Picks, Rows
 
 MEASURES = {
     "predictive_entropy": predictive_entropy,
@@ -23,7 +20,7 @@ MEASURES = {
 
 
 @dataclass
-class Ensemble(Scored):
+class Ensemble(ByCommittee):
     """Beluch et al. 2018, with p_m, m = 1 ... M, the class probabilities of M networks of the same kind:
 
         predictive_entropy  H(1/M sum_m p_m), in nats
@@ -47,26 +44,14 @@ class Ensemble(Scored):
     """M, the task model included."""
     score: Literal["predictive_entropy", "bald", "variation_ratio"] = "predictive_entropy"
     """predictive_entropy: unsure together. bald: in contradiction. variation_ratio: not voting alike."""
-    _committee: Committee | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.members < 2:
-            raise ConfigError(f"strategy.members = {self.members}: at least 2 members are needed to disagree")
         if self.score not in MEASURES:
             raise ConfigError(f"strategy.score = {self.score!r}: it must be {', '.join(MEASURES)}")
 
-    def attach(self, model: Model, task: Task, setting: Setting) -> None:
-        self._committee = Committee(model, task, self.members, setting.optimization, setting.place, setting.labeled)
-
-    def step(self, labeled: Batch, unlabeled: Batch, progress: Progress) -> None:
-        assert self._committee is not None
-        self._committee.step(progress)
-
     def measure(self, batch: Batch) -> Measurement:
-        if self._committee is None:
-            raise SelectionError("Ensemble has no committee yet: train with this object first (`train` attaches it)")
-        return Measurement(score=MEASURES[self.score](self._committee.probabilities(batch)))
+        return Measurement(score=MEASURES[self.score](self.votes(batch)))
 
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
         if rows.score is None or self.score != "variation_ratio" or self.sampling != "top":
@@ -75,9 +60,3 @@ class Ensemble(Scored):
         ids = super().select(replace(rows, score=rows.score + lots), budget, seed).ids
         ratio = dict(zip(rows.ids, rows.score.tolist(), strict=True))
         return Picks(ids, np.array([ratio[id] for id in ids], dtype=np.float64))
-
-    def state(self) -> Mapping[str, Stateful]:
-        return {} if self._committee is None else self._committee.state()
-
-    def metrics(self) -> Metrics:
-        return {} if self._committee is None else self._committee.metrics()

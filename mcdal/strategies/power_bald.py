@@ -2,19 +2,15 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from mcdal.models.base import Model
-from mcdal.networks.dropout import MonteCarloDropout
 from mcdal.selection import Sampling
-from mcdal.strategies.base import About, Scored, Setting
-from mcdal.tasks.base import Task
+from mcdal.strategies._by_dropout import ByDropout
+from mcdal.strategies.base import About, Scored
 from mcdal.uncertainty import mutual_information
-from mcdal.values import Batch, Measurement, Progress
+from mcdal.values import Batch, Measurement
 
 
 @dataclass
-class PowerBALD(Scored):
+class PowerBALD(ByDropout, Scored):
     """Kirsch et al. 2023: without replacement, each next pick in proportion to score^beta, with the score of `bald`,
 
         I(y; w) = H(1/T sum_t p_t) - 1/T sum_t H(p_t),
@@ -34,24 +30,6 @@ class PowerBALD(Scored):
 
     sampling: Sampling = "power"
     """power: by lot in proportion to score^beta. softmax, softrank: to exp(beta score) or rank^-beta. top: as `bald`."""
-    passes: int = 25
-    """T, the number of draws of the weights."""
-    dropout: float | None = 0.5
-    """Rate of dropout on the features before the head, in training and in the T passes; null: the model's own Dropout layers."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._draws = MonteCarloDropout(self.passes, self.dropout)
-
-    def attach(self, model: Model, task: Task, setting: Setting) -> None:
-        self._draws.attach(model, task)
-
-    def extra_loss(self, batch: Batch, losses: Tensor, progress: Progress) -> Tensor | None:
-        return self._draws.extra_loss(batch, losses)
 
     def measure(self, batch: Batch) -> Measurement:
-        return Measurement(score=mutual_information(self._draws.probabilities(batch)))
-
-    @property
-    def changes_task_model(self) -> bool:
-        return self.dropout is not None
+        return Measurement(score=mutual_information(self.draws(batch)))
