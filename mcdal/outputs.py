@@ -25,7 +25,7 @@ AT_ONCE = 8_192
 """Rows that are checked and measured together."""
 SUMS_TO_ONE = 2e-2
 """How far a row of probabilities may be from 1: what float16 and bfloat16 leave of it with many classes."""
-ON_ARRAYS = frozenset({"probabilities", "features", "labels"})
+ON_ARRAYS = frozenset({"probabilities", "features", "labeled", "labels"})
 
 
 def select_from(
@@ -117,9 +117,9 @@ def _check_needs(strategy: Strategy, arrays: Mapping[str, np.ndarray]) -> None:
         why = " and ".join(what[need] for need in strategy.needs if need in what)
         able = ", ".join(n for n in sorted(listed("strategies")) if set(load("strategies", n).about.needs) <= ON_ARRAYS)
         raise ConfigError(f"{name} needs {why}, so it cannot work on arrays; those that can: {able}")
-    have = set(arrays) | ({"probabilities"} if "logits" in arrays else set())
-    option = {"probabilities": "probabilities or logits", "features": "features", "labels": "labels"}
-    missing = [option[need] for need in strategy.needs if need not in have]
+    instead = {"probabilities": ("probabilities", "logits"), "labeled": ("labeled", "labels")}
+    wanted = [instead.get(need, (need,)) for need in strategy.needs]
+    missing = [" or ".join(names) for names in wanted if not set(names) & set(arrays)]
     if missing:
         raise ConfigError(f"{name} needs {' and '.join(missing)}: not given")
 

@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parent.parent / "docs"
 WORDS = {
     "probabilities": "class probabilities",
     "features": "features",
+    "labeled": "some labeled samples",
     "labels": "the labels so far",
     "model": "the task model",
     "training": "networks of its own",

@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mcdal.discrepancy import Distance, discrepancy
+from mcdal.networks.moments import AT_ONCE, moments
 from mcdal.schedule import Optimization, set_rate
 
 Positions = Int[np.ndarray, " _"]
-
-AT_ONCE = 8_192
-"""Rows of the features that are read together outside of training."""
 
 
 class PosthocHeads(nn.Module):
@@ -81,17 +79,6 @@ class Features:
         z = torch.from_numpy(np.asarray(self.vector[positions], dtype=np.float32))
         p = torch.from_numpy(np.asarray(self.probabilities[positions], dtype=np.float32))
         return (z - self.mean) * self.scale, p
-
-
-def moments(vector: Float[np.ndarray, "n d"], order: Positions) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
-    """Mean and standard deviation of each feature, in float64, from one pass over the rows in this order."""
-    total = torch.zeros(2, vector.shape[1], dtype=torch.float64)
-    pivot = torch.from_numpy(vector[order[0]].astype(np.float64))  # against cancellation where the mean is large
-    for first in range(0, len(order), AT_ONCE):
-        x = torch.from_numpy(vector[order[first : first + AT_ONCE]].astype(np.float64)) - pivot
-        total += torch.stack([x.sum(0), x.square().sum(0)])
-    mean, square = total / len(order)
-    return mean + pivot, (square - mean.square()).clamp_min(0).sqrt()
 
 
 def fit(

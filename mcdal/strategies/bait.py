@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mcdal.checked import above_zero, at_least
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.selection import fisher
 from mcdal.selection.checks import refuse_bad_rows
@@ -43,12 +44,10 @@ class BAIT(Strategy):
     """Largest C x d: classes times features. Matrices of its square are kept."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.regularization < float("inf"):
-            raise ConfigError(f"strategy.regularization = {self.regularization}: give a number above 0")
+        above_zero(self, "strategy", "regularization")
         if self.likely is not None and self.likely < 1:
             raise ConfigError(f"strategy.likely = {self.likely}: give at least 1, or null")
-        if self.largest < 1:
-            raise ConfigError(f"strategy.largest = {self.largest}: give at least 1")
+        at_least(self, "strategy", 1, "largest")
 
     def measure(self, batch: Batch) -> Measurement:
         assert batch.output is not None

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcdal.errors import ConfigError, SelectionError
+from mcdal.checked import at_least
+from mcdal.errors import SelectionError
 from mcdal.models.base import Model
 from mcdal.schedule import Optimization
 from mcdal.selection import Sampling, stochastic_top, top
@@ -16,7 +17,7 @@ from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Metrics, Picks, Progress, Rows
 
 Module = TypeVar("Module", bound=nn.Module)
-Need: TypeAlias = Literal["probabilities", "features", "labels", "model", "training"]
+Need: TypeAlias = Literal["probabilities", "features", "labeled", "labels", "model", "training"]
 
 
 @runtime_checkable
@@ -32,8 +33,9 @@ class Stateful(Protocol):
 class About:
     """What a person wants to know before choosing a strategy; `docs/strategies.md` is made of it.
 
-    needs: what it looks at. "model" is the task model itself (several passes, or its head), "training" networks of its own
-    that are trained beside the task model; a strategy with neither works on arrays of any model (`mcdal select`).
+    needs: what it looks at. "labeled" is which samples have a label, "labels" what it says. "model" is the task model itself
+    (several passes, or its head), "training" networks of its own that are trained beside the task model; a strategy with
+    neither works on arrays of any model (`mcdal select`).
     cost: of choosing a batch, beyond one forward pass over the pool. memory: beyond the measured rows.
     """
 
@@ -148,8 +150,7 @@ class Scored(Strategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.beta < float("inf"):
-            raise ConfigError(f"strategy.beta = {self.beta}: give a number of at least 0")
+        at_least(self, "strategy", 0, "beta")
 
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
         unlabeled = _scored(self, rows)

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from mcdal.errors import ConfigError, SelectionError
+from mcdal.checked import at_least
+from mcdal.errors import SelectionError
 from mcdal.selection.batch_bald import batch_bald
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.strategies._by_dropout import ByDropout
@@ -41,8 +42,7 @@ class BatchBALD(ByDropout):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.combinations < 1:
-            raise ConfigError(f"strategy.combinations = {self.combinations}: it must be at least 1")
+        at_least(self, "strategy", 1, "combinations")
 
     def measure(self, batch: Batch) -> Measurement:
         p = self.draws(batch)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mcdal.checked import at_least
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.selection.k_center import k_center, nearest_squared, squared_norms
 from mcdal.selection.robust_k_center import robust_k_center
@@ -39,8 +40,7 @@ class CoreSet(Strategy):
             raise ConfigError(
                 f"strategy.outliers = {self.outliers}: give a share of the pool from 0 to below 1, or null"
             )
-        if self.limit < 1:
-            raise ConfigError(f"strategy.limit = {self.limit}: give at least 1 sample")
+        at_least(self, "strategy", 1, "limit")
 
     def measure(self, batch: Batch) -> Measurement:
         if batch.output is None:  # a cold start: given features, no model

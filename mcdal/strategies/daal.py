@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mcdal.checked import above_zero, at_least
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.networks.dual_adversarial import DualAdversary, Weights
-from mcdal.networks.posthoc_heads import moments
+from mcdal.networks.moments import AT_ONCE, moments
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id
 from mcdal.selection.top import top
@@ -18,8 +19,6 @@ from mcdal.streams import numpy_generator, own_randomness, stream
 from mcdal.values import Batch, Measurement, Picks, Rows
 
 Positions = Int[np.ndarray, " _"]
-AT_ONCE = 8_192
-"""Rows of the features that are scored together."""
 
 
 @dataclass
@@ -40,7 +39,7 @@ class DAAL(Strategy):
 
     about = About(
         paper="Wang et al. 2020, *Dual Adversarial Network for Deep Active Learning* (reconstructed: no code was published)",
-        needs=("features",),
+        needs=("features", "labeled"),
         cost="training its networks on the features: `passes` times over the unlabeled ones, on the CPU",
         memory="its networks, 2 million numbers at d = 512; features are read a batch at a time",
         use="to fill the row of a table, with the word reconstruction beside it",
@@ -71,16 +70,11 @@ class DAAL(Strategy):
     """Weight of -log P_DPP, over the size of the batch."""
 
     def __post_init__(self) -> None:
-        for name in ("passes", "batch_size", "latent", "width"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"strategy.{name} = {getattr(self, name)}: give at least 1")
-        if not 0 < self.lr < float("inf"):
-            raise ConfigError(f"strategy.lr = {self.lr}: give a number above 0")
+        at_least(self, "strategy", 1, "passes", "batch_size", "latent", "width")
+        above_zero(self, "strategy", "lr")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"strategy.dropout = {self.dropout}: give a rate from 0 to below 1")
-        for name in ("adversarial", "prior", "reconstruction", "sparsity", "dpp"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"strategy.{name} = {getattr(self, name)}: give a weight of at least 0")
+        at_least(self, "strategy", 0, "adversarial", "prior", "reconstruction", "sparsity", "dpp")
 
     def measure(self, batch: Batch) -> Measurement:
         assert batch.output is not None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mcdal.errors import ConfigError
+from mcdal.checked import at_least
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id
 from mcdal.selection.k_center import chunks
@@ -39,8 +39,7 @@ class Falcun(Strategy):
     """How sharply the lot follows r: 0 is Random."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gamma < float("inf"):
-            raise ConfigError(f"strategy.gamma = {self.gamma}: give a number of at least 0")
+        at_least(self, "strategy", 0, "gamma")
 
     def measure(self, batch: Batch) -> Measurement:
         assert batch.output is not None

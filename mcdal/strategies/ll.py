@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
+from mcdal.checked import above_zero, at_least
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.aside import aside
 from mcdal.models.base import Model
@@ -51,13 +52,10 @@ class LearningLoss(Scored):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("weight", "margin"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"strategy.{name} = {getattr(self, name)}: give a number above 0")
+        above_zero(self, "strategy", "weight", "margin")
         if not 0 <= self.detach_after <= 1:
             raise ConfigError(f"strategy.detach_after = {self.detach_after}: give a share of the training, 0 to 1")
-        if self.width < 1:
-            raise ConfigError(f"strategy.width = {self.width}: give at least 1")
+        at_least(self, "strategy", 1, "width")
 
     def attach(self, model: Model, task: Task, setting: Setting) -> None:
         with aside(model):  # not the compiled model, which would keep a version for two images

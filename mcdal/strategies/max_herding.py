@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcdal.errors import ConfigError
+from mcdal.checked import above_zero
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id, unit
 from mcdal.selection.herding import herd
@@ -33,8 +33,7 @@ class MaxHerding(Strategy):
     """h of the kernel."""
 
     def __post_init__(self) -> None:
-        if not self.bandwidth > 0:
-            raise ConfigError(f"strategy.bandwidth = {self.bandwidth}: give a distance above 0")
+        above_zero(self, "strategy", "bandwidth")
 
     def measure(self, batch: Batch) -> Measurement:
         return Measurement(vector=batch.covering_features())

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
+from mcdal.checked import above_zero, at_least
 from mcdal.discrepancy import Distance
-from mcdal.errors import ConfigError, SelectionError
+from mcdal.errors import SelectionError
 from mcdal.networks.posthoc_heads import Features, PosthocHeads, apart, fit
 from mcdal.schedule import Optimization
 from mcdal.selection import top
@@ -70,11 +71,9 @@ class MCDALPosthoc(Strategy):
     fitted: Fit | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name, least in (("heads", 2), ("pairs", 1), ("passes", 1), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"strategy.{name} = {getattr(self, name)}: give at least {least}")
-        if not 0 < self.lr < float("inf"):
-            raise ConfigError(f"strategy.lr = {self.lr}: give a number above 0")
+        at_least(self, "strategy", 2, "heads")
+        at_least(self, "strategy", 1, "pairs", "passes", "batch_size")
+        above_zero(self, "strategy", "lr")
 
     def measure(self, batch: Batch) -> Measurement:
         assert batch.output is not None

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mcdal.checked import above_zero, at_least
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.aside import aside
 from mcdal.models.base import Model, apply_head
@@ -101,16 +102,11 @@ class SRAAL(Scored):
             raise ConfigError(f"strategy.mode = {self.mode!r}: it must be fixed or author")
         if self.latent < 2 or self.latent % 2:
             raise ConfigError(f"strategy.latent = {self.latent}: give an even number, of which each half has a use")
-        for name in ("width", "vae_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"strategy.{name} = {getattr(self, name)}: give at least 1")
+        at_least(self, "strategy", 1, "width", "vae_steps")
         if self.size < 16 or self.size % 16:
             raise ConfigError(f"strategy.size = {self.size}: give a multiple of 16")
-        for name in ("reconstruction", "supervised"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"strategy.{name} = {getattr(self, name)}: give a number of at least 0")
-        if not 0 < self.lr < float("inf"):
-            raise ConfigError(f"strategy.lr = {self.lr}: give a number above 0")
+        at_least(self, "strategy", 0, "reconstruction", "supervised")
+        above_zero(self, "strategy", "lr")
 
     def attach(self, model: Model, task: Task, setting: Setting) -> None:
         self._model, self._task = model, task

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mcdal.errors import ConfigError
+from mcdal.checked import at_least
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.top import top
 from mcdal.strategies.base import About, Strategy
@@ -39,8 +39,7 @@ class TCM(Strategy):
     _typical: TypiClust = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.until < float("inf"):
-            raise ConfigError(f"strategy.until = {self.until}: give a number of at least 0")
+        at_least(self, "strategy", 0, "until")
         self._typical = TypiClust(self.clusters, self.neighbours, self.smallest)
 
     def measure(self, batch: Batch) -> Measurement:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mcdal.errors import ConfigError
+from mcdal.checked import at_least
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id, in_turn, k_means, typicality, unit
 from mcdal.strategies.base import About, Strategy
@@ -42,9 +42,8 @@ class TypiClust(Strategy):
     """Clusters of up to this many samples are left out while there are others."""
 
     def __post_init__(self) -> None:
-        for name, least in (("clusters", 1), ("neighbours", 1), ("smallest", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"strategy.{name} = {getattr(self, name)}: give at least {least}")
+        at_least(self, "strategy", 1, "clusters", "neighbours")
+        at_least(self, "strategy", 0, "smallest")
 
     def measure(self, batch: Batch) -> Measurement:
         return Measurement(vector=batch.covering_features())

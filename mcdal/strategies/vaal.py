@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mcdal.checked import above_zero, at_least
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.base import Model
 from mcdal.networks.discriminator import Discriminator
@@ -71,15 +72,11 @@ class VAAL(Scored):
         super().__post_init__()
         if self.mode not in ("fixed", "author"):
             raise ConfigError(f"strategy.mode = {self.mode!r}: it must be fixed or author")
-        for name in ("latent", "width", "vae_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"strategy.{name} = {getattr(self, name)}: give at least 1")
+        at_least(self, "strategy", 1, "latent", "width", "vae_steps")
         if self.size < 16 or self.size % 16:
             raise ConfigError(f"strategy.size = {self.size}: give a multiple of 16")
-        if not 0 <= self.adversarial < float("inf"):
-            raise ConfigError(f"strategy.adversarial = {self.adversarial}: give a number of at least 0")
-        if not 0 < self.lr < float("inf"):
-            raise ConfigError(f"strategy.lr = {self.lr}: give a number above 0")
+        at_least(self, "strategy", 0, "adversarial")
+        above_zero(self, "strategy", "lr")
 
     def attach(self, model: Model, task: Task, setting: Setting) -> None:
         self._vae = VAE(setting.channels, self.latent, self.width, self.size)

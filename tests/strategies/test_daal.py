@@ -222,7 +222,7 @@ def test_vectors_may_be_mapped_from_a_file(tmp_path):
 
 @pytest.mark.parametrize("name", ["passes", "batch_size", "latent", "width"])
 def test_counts_below_1_are_refused(name):
-    with pytest.raises(ConfigError, match=f"strategy.{name} = 0: give at least 1"):
+    with pytest.raises(ConfigError, match=f"strategy.{name} = 0: give a number of at least 1"):
         DAAL(**{name: 0})
 
 
