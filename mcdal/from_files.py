@@ -65,10 +65,10 @@ def _read(path: Path, name: str) -> Table:
 
 def _lines(path: Path, name: str) -> Table:
     try:
-        lines = path.expanduser().read_text(encoding="utf-8").splitlines()
+        lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise PoolError(f"{name} = {path}: {getattr(error, 'strerror', None) or error}") from error
-    found = tuple(line for line in lines if line)
+    found = tuple(line.strip() for line in lines if line.strip())
     return Table(path, np.array(found, dtype=np.str_), found if name == "ids" else None)
 
 

@@ -156,6 +156,9 @@ class _Outputs:
         y = _labels(ids, arrays.get("labels"), classes)
         labeled = _labeled(ids, arrays.get("labeled"), y, "labels" in arrays)
         features = _floats(arrays.get("features"))
+        y = np.where(labeled, y, -1)  # a strategy cannot peek, whatever the caller knows
+        if classes is not None and classes < 2:
+            raise SelectionError("there is one class: give the probabilities or logits of at least 2")
         found = _Outputs(ids, labeled, y, _floats(logits), _floats(probabilities), features)
         found._check()
         return found
@@ -209,7 +212,8 @@ class _Outputs:
             elif self.probabilities is not None:
                 logits = torch.from_numpy(self.probabilities[part].astype(np.float64)).log()
             if self.features is not None:
-                features = torch.from_numpy(self.features[part].astype(np.float32))
+                with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused by name
+                    features = torch.from_numpy(self.features[part].astype(np.float32))
             yield Batch(ids, features.new_empty(len(ids), 0, 0, 0), output=Output(logits, features))
 
 

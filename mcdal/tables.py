@@ -58,7 +58,11 @@ def texts(path: Path, ids: Shaped[np.ndarray, "..."]) -> tuple[str, ...]:
     """Ids as they are known everywhere: texts. Whole numbers are written out."""
     if ids.ndim != 1 or ids.dtype.kind not in "UiuS":
         raise PoolError(f"{path}: ids are {ids.dtype} of shape {ids.shape}; give one text or whole number a sample")
-    return tuple((np.char.decode(ids, "utf-8") if ids.dtype.kind == "S" else ids.astype(np.str_)).tolist())
+    try:
+        names = np.char.decode(ids, "utf-8") if ids.dtype.kind == "S" else ids.astype(np.str_)
+    except UnicodeDecodeError as error:
+        raise PoolError(f"{path}: ids are bytes that are no UTF-8 text ({error})") from error
+    return tuple(names.tolist())
 
 
 def places(path: Path, ids: Sequence[str]) -> dict[str, int]:
@@ -157,7 +161,15 @@ def _columns(path: Path, name: str, schema: pa.Schema) -> list[str]:
     if name in schema.names:
         return [name]
     lists = [f.name for f in schema if _is_list(f.type)]
-    numbers = [f.name for f in schema if pa.types.is_floating(f.type) and f.name != "id"]
+    named = [f for f in schema if f.name != "id" and not f.name.startswith("__index_level_")]
+    numbers = [f.name for f in named if pa.types.is_floating(f.type)]
+    whole = [f.name for f in named if pa.types.is_integer(f.type)]
+    if not lists and numbers and whole:
+        raise PoolError(
+            f"{path}: {', '.join(whole)} are whole numbers beside fractions: are they {name}? Write all of those as fractions, "
+            "and leave out what is none"
+        )
+    numbers = numbers or whole
     if len(lists) == 1:
         return lists
     if lists or not numbers:
@@ -185,21 +197,26 @@ def _numbers(path: Path, name: str, batch: pa.RecordBatch, columns: list[str], d
     """A batch's rows. A missing number is NaN."""
     column = batch[columns[0]]
     if not _is_list(column.type):
-        return _flat(column) if columns in ([name], ["id"]) else np.stack([_flat(batch[c]) for c in columns], axis=1)
+        return (
+            _flat(column, done)
+            if columns in ([name], ["id"])
+            else np.stack([_flat(batch[c], done) for c in columns], axis=1)
+        )
     sizes = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
     most = int(sizes.max(initial=0))
     odd = np.flatnonzero(sizes != most)
     if len(odd):
         names = batch["id"].to_pylist() if "id" in batch.schema.names else range(done, done + len(batch))
         raise PoolError(f"{path}: {names[odd[0]]!r} has {sizes[odd[0]]} features and others have {most}")
-    return _flat(pc.list_flatten(column)).reshape(len(sizes), most)
+    return _flat(pc.list_flatten(column), done).reshape(len(sizes), most)
 
 
-def _flat(column: pa.Array) -> np.ndarray:
+def _flat(column: pa.Array, done: int) -> np.ndarray:
     if pa.types.is_floating(column.type):
         column = column.cast(pa.float64() if column.type == pa.float64() else pa.float32())
     elif column.null_count:
-        raise pa.ArrowInvalid("a value is missing")
+        first = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        raise pa.ArrowInvalid(f"the value of row {done + first} is missing; a label that there is not is -1")
     flat: np.ndarray = column.to_numpy(zero_copy_only=False)
     return flat.astype(np.str_) if flat.dtype.kind == "O" else flat
 

@@ -50,7 +50,7 @@ def test_ids_that_are_no_text(tmp_path, ids):
         {
             "f0": pa.array(FEATURES[:, 0]),
             "f1": pa.array(FEATURES[:, 1].astype(np.float64)),
-            "label": pa.array([0, 1, 2]),
+            "name": pa.array(["x"] * 3),
         },
     ],
     ids=["list", "large list", "fixed", "columns"],
@@ -89,6 +89,7 @@ WRONG = {
     "null id": (lambda f: parquet(f / "f.parquet", id=["a", None, "b"], v=[1.0, 1.0, 1.0]), "1 rows have no id"),
     "no id": (lambda f: parquet(f / "f.parquet", name=list(IDS), v=[1.0, 1.0, 1.0]), "has no ids: features are found by them"),
     "two lists": (lambda f: parquet(f / "f.parquet", id=list(IDS), v=[[1.0]] * 3, w=[[1.0]] * 3), "one column of lists"),
+    "mixed": (lambda f: parquet(f / "f.parquet", id=list(IDS), v=[1.0, 2.0, 3.0], y=[0, 1, 2]), "y are whole numbers beside"),
     "nothing": (lambda f: parquet(f / "f.parquet", id=list(IDS)), "one column of lists or some of numbers"),
     "no parquet": (lambda f: (f / "f.parquet").write_bytes(b"nonsense"), "no features can be read from it"),
 }  # fmt: skip

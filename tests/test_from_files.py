@@ -112,7 +112,7 @@ def test_files_are_joined_by_their_ids(folder, arrays):
 
 
 def test_labeled_ids_as_lines_of_text(folder, arrays):
-    (folder / "labeled.txt").write_text("\n".join(IDS[arrays["labeled"]]) + "\n")
+    (folder / "labeled.txt").write_text("\n".join(IDS[arrays["labeled"]]) + " \n\n", encoding="utf-8-sig")
     (folder / "ids.txt").write_text("\n".join(IDS))
     call(*BADGE, "--ids", "ids.txt", "--labeled", "labeled.txt", "--out", "a.csv")
     call(*BADGE, "--ids", "ids.npy", "--labeled", "labeled.npy", "--out", "b.csv")
@@ -140,10 +140,12 @@ def test_more_than_there_are(folder):
         ("--strategy core_set --budget 3 --features more.npz --ids ids.npy", r"1 ids of more\.npz are not in ids\.npy.*'x'"),
         ("--strategy margin --budget 3 --probabilities probabilities.npy --set strategy.n=3", "strategy.n"),
         ("--strategy random --budget 3 --ids gone.txt", r"gone\.txt"),
+        ("--strategy random --budget 3 --ids latin.npy", r"latin\.npy: ids are bytes that are no UTF-8 text"),
     ],
 )  # fmt: skip
 def test_wrong_files(folder, arrays, words, told):
     (folder / "words.txt").write_text("x\ny\n")
+    np.save(folder / "latin.npy", np.array([b"caf\xe9", b"x"]))
     (folder / "twice.txt").write_text("x\nx\n")
     np.savez(folder / "part.npz", ids=IDS[2:], features=arrays["features"][2:])
     np.savez(folder / "more.npz", ids=np.append(IDS, "x"), features=np.zeros((41, 2)))

@@ -115,6 +115,26 @@ def test_uherding_without_its_second_network():
         select_from(UHerding(), 5, **arrays)
 
 
+@pytest.mark.parametrize("name", [name for name in ABLE if "features" in load("strategies", name).about.needs])
+def test_a_feature_that_is_too_large_for_float32_is_refused(name):
+    arrays = outputs()
+    arrays["features"] = arrays["features"].astype("f8")
+    arrays["features"][20, 3] = 1e39
+    with pytest.raises(SelectionError, match="'row 20' are not finite"):
+        select_from(name, 5, **arrays)
+
+
+def test_labels_of_unlabeled_rows_do_not_reach_the_strategy():
+    class Spy(Random):
+        def select(self, rows, budget, seed):
+            seen.append(rows.y)
+            return super().select(rows, budget, seed)
+
+    seen = []
+    select_from(Spy(), 3, labels=np.arange(10) % 4, labeled=np.arange(10) < 3)
+    assert seen[0].tolist() == [0, 1, 2] + [-1] * 7
+
+
 def changed(**changes):
     return lambda arrays: arrays | changes
 
@@ -151,6 +171,7 @@ def broken(name, row, value):
         ("margin", changed(labeled=np.arange(50)), SelectionError, "labeled is 2 for 'row 02': give true or false"),
         ("margin", changed(labeled=np.arange(50) < 13), SelectionError, r"'row 12' is labeled, .* -1 \(1 such"),
         ("margin", changed(labels=None, labeled=np.ones(50)), SelectionError, "all 50 rows are labeled"),
+        ("margin", changed(probabilities=np.ones((50, 1)), labels=None), SelectionError, "there is one class"),
         ("nobody", changed(), ConfigError, "no strategy 'nobody'"),
     ],
 )  # fmt: skip

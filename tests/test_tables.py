@@ -71,10 +71,15 @@ def test_nothing_is_executed(tmp_path, capsys):
         ("probabilities", {"probabilities": pa.array(P.tolist()), "vector": pa.array(P.tolist())}, P),
         ("probabilities", {"vector": pa.array(P.tolist(), pa.list_(pa.float32()))}, P),
         ("probabilities", {"cat": pa.array(P[:, 0]), "dog": pa.array(P[:, 1])}, P),
+        (
+            "features",
+            {"a": pa.array([1, 2, 3]), "b": pa.array([4, 5, 6], pa.int8())},
+            np.array([[1, 4], [2, 5], [3, 6]]),
+        ),
         ("labeled", {"labeled": pa.array([True, False, True])}, np.array([True, False, True])),
         ("labels", {"labels": pa.array([2, -1, 0], pa.int8()), "note": ["x", "y", "z"]}, np.array([2, -1, 0])),
     ],
-    ids=["by name", "only list", "side by side", "mask", "labels"],
+    ids=["by name", "only list", "side by side", "whole", "mask", "labels"],
 )
 def test_parquet(tmp_path, name, columns, expected):
     pq.write_table(pa.table({"id": list(IDS), **columns}), tmp_path / "t.parquet")
@@ -122,7 +127,11 @@ def _write(folder, name, content):
         ("p.npy", np.array(3.0), r"float64 of shape \(\)"),
         ("p.npy", np.array([1 + 2j]), r"complex128 of shape"),
         ("p.pt", b"nonsense", r"no logits can be read"),
-        ("p.parquet", {"logits": pa.array([1, None, 2])}, "a value is missing"),
+        (
+            "p.parquet",
+            {"logits": pa.array([1, None, 2])},
+            "the value of row 1 is missing; a label that there is not is -1",
+        ),
         ("p.parquet", {"logits": pa.array([[1.0]])[:0]}, "has no rows"),
     ],
 )

@@ -31,12 +31,14 @@ def labeled_rows(ids: Ids, labeled_ids: frozenset[str]) -> Bool[np.ndarray, " n"
 
 
 def refuse_bad_rows(rows: Rows) -> None:
-    """An error that names the first sample whose score, vector or probabilities are not finite. Reads vectors in parts."""
+    """An error that names the first sample whose score, vector or probabilities are not finite in float32. Reads in parts."""
     if rows.score is not None:
         refuse_nan(rows.ids, rows.score)
     for name, values in (("features", rows.vector), ("probabilities", rows.probabilities)):
         for start in range(0, 0 if values is None else len(values), 8_192):
             assert values is not None
-            bad = np.flatnonzero(~np.isfinite(values[start : start + 8_192]).all(axis=1))
+            with np.errstate(over="ignore"):  # too large for float32, in which all is computed: told as not finite
+                part = values[start : start + 8_192].astype(np.float32, copy=False)
+            bad = np.flatnonzero(~np.isfinite(part).all(axis=1))
             if len(bad):
                 raise SelectionError(f"the {name} of {rows.ids[start + bad[0]]!r} are not finite: nothing was picked")

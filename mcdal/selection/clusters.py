@@ -1,12 +1,15 @@
 """Clusters of vectors (k-means), and what is typical of them."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from mcdal.selection.k_center import chunks, part
 from mcdal.values import Ids
@@ -18,7 +21,7 @@ BATCH = 5_000
 
 def by_id(ids: Ids, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
     """The positions in the order of their ids, so that a result does not depend on the order of the rows."""
-    return positions[np.argsort([ids[i] for i in positions], kind="stable")]
+    return np.array(sorted(positions.tolist(), key=ids.__getitem__), dtype=np.int64)
 
 
 def unit(vectors: Float[np.ndarray, "n d"], positions: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
@@ -36,16 +39,26 @@ def k_means(
     kind = KMeans(k, n_init=1, random_state=seed % 2**32)
     if k > FULL:
         kind = MiniBatchKMeans(k, batch_size=BATCH, n_init=1, random_state=seed % 2**32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: some stay empty
+    with steadily():
         found = kind.fit(points)
     return found.labels_.astype(np.int64), found.cluster_centers_.astype(np.float32)
+
+
+@contextmanager
+def steadily() -> Iterator[None]:
+    """Inside, k-means gives the same on machines with few and many cores, and says nothing of empty clusters.
+
+    Two threads everywhere: a sum of two parts is the same whichever thread ends first, one of more is not.
+    """
+    with threadpool_limits(2, user_api="openmp"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: some stay empty
+        yield
 
 
 def typicality(points: Float[np.ndarray, "m d"], neighbours: int) -> Float[np.ndarray, " m"]:
     """1 / (mean squared distance to the `neighbours` nearest others + 1e-5) within these points (Hacohen et al. 2022).
 
-    For clusters: work grows with m^2, memory with m x chunk.
+    For clusters: work grows with m^2, memory with m x chunk and chunk x neighbours x d.
     """
     k = min(neighbours, len(points) - 1)
     if k < 1:
@@ -53,11 +66,12 @@ def typicality(points: Float[np.ndarray, "m d"], neighbours: int) -> Float[np.nd
     rows = torch.from_numpy(points)
     norms = rows.square().sum(1)
     found = np.empty(len(points))
-    for where in chunks(len(points), 1_024):
+    for where in chunks(len(points), 512):
         squared = torch.addmm(norms, rows[where], rows.T, alpha=-2) + norms[where, None]
         squared[torch.arange(len(squared)), torch.arange(where.start, where.stop)] = float("inf")
-        nearest = squared.topk(k, dim=1, largest=False).values.clamp_min(0)
-        found[where] = 1 / (nearest.mean(1).double().numpy() + 1e-5)
+        near = rows[squared.topk(k, dim=1, largest=False).indices]  # chunk x k x d
+        exact = (near - rows[where, None]).double().square().sum(2)  # products leave noise where samples are equal
+        found[where] = 1 / (exact.mean(1).numpy() + 1e-5)
     return found
 
 

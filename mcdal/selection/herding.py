@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float
 
 from mcdal.selection.k_center import chunks
 
+NARROW = 0.1
+"""A bandwidth below this share of the longest point is beyond what products in float32 resolve: differences are taken."""
 TIE = 1e-5
 """Gains that differ by less than this share of the largest are ties: two points that are near to each other alone always gain
 the same, and rounding must not decide."""
@@ -33,8 +35,13 @@ def herd(
 
     def kernel(where: np.ndarray) -> torch.Tensor:
         chosen = torch.from_numpy(where)
-        squared = torch.addmm(norms, rows[chosen], rows.T, alpha=-2) + norms[chosen, None]
-        return torch.exp(-squared.clamp_min(0) / bandwidth**2)
+        if bandwidth < NARROW * float(norms.max().sqrt()):
+            squared = torch.cdist(rows[chosen], rows, compute_mode="donot_use_mm_for_euclid_dist").square()
+        else:
+            squared = torch.addmm(norms, rows[chosen], rows.T, alpha=-2) + norms[chosen, None]
+        k = torch.exp(-squared.clamp_min(0) / bandwidth**2)
+        k[torch.arange(len(where)), chosen] = 1
+        return k
 
     def gains(where: np.ndarray) -> np.ndarray:
         return ((kernel(where) - best).clamp_min(0) @ w).double().numpy() / len(points)
@@ -57,12 +64,15 @@ def herd(
 
 
 def nearest_pair(points: Float[np.ndarray, "l d"]) -> float | None:
-    """The smallest distance above 0 between two of these points; None where there is none."""
+    """The smallest distance above 1e-3 between two of these points, of length 1; None where there is none.
+
+    What is closer is the same image twice or nearly so, and says nothing about how far apart images are.
+    """
     rows = torch.from_numpy(points)
     least = float("inf")
     for part in chunks(len(rows), 1_024):
         apart = torch.cdist(rows[part], rows, compute_mode="donot_use_mm_for_euclid_dist")  # exact where it is small
-        least = min(least, float(apart[apart > 0].min())) if (apart > 0).any() else least
+        least = min(least, float(apart[apart > 1e-3].min())) if (apart > 1e-3).any() else least
     return least if least < float("inf") else None
 
 

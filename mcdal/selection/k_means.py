@@ -1,15 +1,11 @@
 """A batch spread over candidates by k-means: the candidate nearest to each of `budget` centres."""
 
-import warnings
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
-from mcdal.selection.clusters import by_id, unit
+from mcdal.selection.clusters import by_id, steadily, unit
 from mcdal.selection.k_center import chunks
 from mcdal.selection.top import at_random
 from mcdal.streams import stream
@@ -69,9 +65,7 @@ def spread(
 
 
 def _centres(x: Float[np.ndarray, "m d"], k: int, seed: int) -> Float[np.ndarray, "k d"]:
-    # Two threads on every machine: a sum of two parts is the same whichever thread ends first, one of more is not.
-    with threadpool_limits(2, user_api="openmp"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: some stay empty
+    with steadily():
         fitted = KMeans(k, n_init=1, max_iter=ITERATIONS, random_state=stream(seed, "k-means") % 2**32).fit(x)
     centres: Float[np.ndarray, "k d"] = fitted.cluster_centers_.astype(np.float32)
     return centres

@@ -4,8 +4,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from mcdal.selection.clusters import by_id
 from mcdal.selection.k_center import chunks, first_by_id, part
 from mcdal.values import Ids
+
+SAME = 1e-6
+"""A squared distance below this share of the squared lengths is 0 in float32."""
 
 
 def outer_k_means_pp(
@@ -23,7 +27,7 @@ def outer_k_means_pp(
     of D^2 over the candidates in the order of their ids, so that the order of the rows does not matter. The second list has
     D^2 at the time of the pick, the squared norm for the first. Memory: a few numbers a candidate, and chunks of z.
     """
-    candidates = candidates[np.argsort([ids[i] for i in candidates], kind="stable")]
+    candidates = by_id(ids, candidates)
     own = np.empty(len(candidates))
     for where in chunks(len(candidates)):
         rows, shares = part(z, candidates[where]), a[candidates[where]].astype(np.float64)
@@ -63,4 +67,7 @@ def _shrink(
     centre = part(z, candidates[drawn : drawn + 1])[0]
     for where in chunks(len(candidates)):
         inner = (a[candidates[where]] @ share) * torch.mv(part(z, candidates[where]), centre).numpy()
-        np.minimum(nearest[where], (own[where] + own[drawn] - 2 * inner).clip(0), out=nearest[where])
+        both = own[where] + own[drawn]
+        squared = both - 2 * inner
+        squared[squared < SAME * both] = 0  # equal but for rounding
+        np.minimum(nearest[where], squared, out=nearest[where])

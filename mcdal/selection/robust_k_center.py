@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, vstack
+from scipy.spatial.distance import cdist
 
 from mcdal.selection.k_center import k_center
 from mcdal.values import Ids
@@ -19,7 +20,7 @@ def robust_k_center(
     centre within the radius or one of the outliers. For small pools: the program has up to n^2 variables.
     """
     greedy, _ = k_center(ids, vectors, centres, budget)
-    between = np.linalg.norm(vectors[:, None].astype(np.float64) - vectors[None], axis=2)
+    between = cdist(vectors.astype(np.float64), vectors.astype(np.float64))
     chosen = np.concatenate([np.flatnonzero(centres), greedy]).astype(np.int64)
     upper = float(between[:, chosen].min(1).max())
     radii = np.unique(between[between <= upper])

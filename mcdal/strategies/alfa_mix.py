@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.base import Model, apply_head
@@ -118,5 +117,7 @@ def said_and_direction(head: nn.Module, z: Float[Tensor, "b d"]) -> tuple[Int[Te
         z = z.detach().requires_grad_()
         logits = apply_head(head, z)
         said = logits.argmax(1)
-        (g,) = torch.autograd.grad(F.cross_entropy(logits, said, reduction="sum"), z)
+        # The cross-entropy's gradient points the same way, but vanishes and rounds where the model is sure.
+        others = logits.scatter(1, said[:, None], -torch.inf).logsumexp(1)
+        (g,) = torch.autograd.grad((others - logits.gather(1, said[:, None])[:, 0]).sum(), z)
     return said, g / g.norm(dim=1, keepdim=True).clamp_min(torch.finfo(g.dtype).tiny)

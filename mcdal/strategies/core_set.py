@@ -6,7 +6,8 @@ import numpy as np
 
 from mcdal.checked import at_least
 from mcdal.errors import ConfigError, SelectionError
-from mcdal.selection.k_center import k_center, nearest_squared, squared_norms
+from mcdal.selection.checks import refuse_bad_rows
+from mcdal.selection.k_center import k_center, nearest
 from mcdal.selection.robust_k_center import robust_k_center
 from mcdal.strategies.base import About, Strategy
 from mcdal.values import Batch, Measurement, Picks, Rows
@@ -49,6 +50,7 @@ class CoreSet(Strategy):
 
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
         assert rows.vector is not None
+        refuse_bad_rows(rows)
         if self.outliers is None:
             picks, distances = k_center(rows.ids, rows.vector, rows.labeled, budget)
             return Picks(tuple(rows.ids[i] for i in picks), np.array(distances, dtype=np.float64))
@@ -64,7 +66,6 @@ class CoreSet(Strategy):
         budget = min(budget, int((~rows.labeled).sum()))
         allowed = round(self.outliers * len(rows.ids))
         picks, _ = robust_k_center(rows.ids, rows.vector, rows.labeled, budget, allowed)
-        norms = squared_norms(rows.ids, rows.vector)
-        far = np.sqrt(nearest_squared(rows.vector, norms, np.flatnonzero(rows.labeled)))[picks]
+        far = nearest(rows.vector, np.flatnonzero(rows.labeled))[picks]
         order = sorted(range(len(picks)), key=lambda i: (-far[i], rows.ids[picks[i]]))
         return Picks(tuple(rows.ids[picks[i]] for i in order), far[order].astype(np.float64))

@@ -69,5 +69,6 @@ class TypiClust(Strategy):
     ) -> list[tuple[int, float]]:
         """Unlabeled members of a cluster, the most typical first."""
         typical = typicality(points[members], min(self.neighbours, max(1, len(members) // 2)))
+        typical = np.array([float(f"{t:.6g}") for t in typical])  # equal but for rounding: ties
         free = [(int(i), float(t)) for i, t in zip(members, typical, strict=True) if not labeled[i]]
         return sorted(free, key=lambda pair: (-pair[1], pair[0]))  # positions are in the order of the ids

@@ -26,7 +26,8 @@ class UHerding(Strategy):
     large, tau too, so that all u are near 1, and it is MaxHerding; many: it is Margin.
 
     tau: of 1, 1.1 ... 20 the one with the least calibration error of a second network on `held_out` of the labels, which that
-    network does not learn. h: the smallest distance between two labeled samples; 1 with fewer than two. `score` is the gain.
+    network does not learn. h: the smallest distance between two labeled samples that are not the same to 1e-3; 1 without
+    such. `score` is the gain.
     """
 
     about = About(

@@ -141,3 +141,20 @@ def test_errors_say_what_is_missing():
     given.vector[30, 0] = np.nan
     with pytest.raises(SelectionError, match=given.ids[30]):
         select(strategy, given, 3)
+
+
+@pytest.mark.parametrize("gap", [5.0, 17.0, 20.0])
+def test_the_direction_of_a_sure_row_is_the_gradients(gap):
+    """In float32 the cross-entropy's own gradient has lost its way at a gap of 17."""
+    torch.manual_seed(0)
+    head = nn.Linear(6, 4)
+    z = torch.randn(1, 6)
+    with torch.no_grad():
+        head.bias[0] += gap
+    said, direction = said_and_direction(head, z)
+    double = nn.Linear(6, 4).double()
+    double.load_state_dict(head.state_dict())
+    x = z.double().requires_grad_()
+    torch.nn.functional.cross_entropy(double(x), said).backward()
+    expected = x.grad / x.grad.norm()
+    torch.testing.assert_close(direction.double(), expected, atol=1e-5, rtol=1e-4)

@@ -81,3 +81,12 @@ def test_what_is_not_finite_is_named():
     given.probabilities[5, 0] = np.nan
     with pytest.raises(SelectionError, match=f"probabilities of '{given.ids[5]}' are not finite"):
         select(Badge(), given, 3)
+
+
+def test_rows_that_equal_a_pick_come_by_id():
+    n = 40
+    p, z = np.tile(np.array([0.5, 0.3, 0.2], dtype="f4"), (n, 1)), np.full((n, 7), 3.7, dtype="f4")
+    ids = tuple(f"x{i:02d}" for i in np.random.default_rng(0).permutation(n))
+    picks = select(Badge(), Rows(ids, np.zeros(n, dtype=bool), vector=z, probabilities=p), 6)
+    assert picks.ids == tuple(sorted(ids)[:6])
+    assert picks.score[1:].tolist() == [0] * 5

@@ -105,3 +105,38 @@ def test_too_large_a_program_and_bad_fields_are_refused():
 
 def test_the_robust_version_keeps_the_contract():
     check_strategy(partial(CoreSet, outliers=0.0))
+
+
+@pytest.mark.parametrize("shift", [2_020.0, 1e4, 1e5])
+def test_features_with_a_large_mean(shift):
+    """Products of such rows cancel in float32: no digit of the distance would be left at 1e5."""
+    given = rows(n=60, d=6, seed=4)
+    moved = given.vector.copy()
+    moved[:, 0] += np.float32(shift)
+    given = Rows(given.ids, given.labeled, vector=moved)
+    assert select(CoreSet(), given, 20).ids == naive(Rows(given.ids, given.labeled, vector=moved.astype(float)), 20)
+
+
+def test_rows_that_are_there_several_times_are_picked_by_id_in_any_order_of_the_rows():
+    random = np.random.default_rng(0)
+    vector = np.repeat(random.normal(size=(40, 13)).astype("f4"), 5, axis=0)
+    ids = tuple(f"x{i:03d}" for i in random.permutation(200))
+    labeled = np.isin(np.arange(200), random.choice(200, 6, replace=False))
+    given = Rows(ids, labeled, vector=vector)
+    picks = select(CoreSet(), given, 20).ids
+    for seed in range(3):
+        assert select(CoreSet(), given.take(np.random.default_rng(seed).permutation(200)), 20).ids == picks
+    for pick in picks:
+        alike = [i for i in range(200) if (vector[i] == vector[ids.index(pick)]).all()]
+        assert pick == min(ids[i] for i in alike)
+
+
+def test_the_robust_program_holds_n_by_n_numbers_and_not_times_d():
+    import tracemalloc
+
+    given = rows(n=120, d=2_000)
+    tracemalloc.start()
+    select(CoreSet(outliers=0.0), given, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40e6  # n x n x d in float64 would be 230 MB

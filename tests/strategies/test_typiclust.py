@@ -81,3 +81,13 @@ def test_fewer_distinct_points_than_clusters_still_give_the_budget():
 def test_bad_fields():
     with pytest.raises(ConfigError, match=r"strategy.clusters = 0"):
         TypiClust(clusters=0)
+
+
+def test_of_equal_samples_the_smallest_id_is_picked():
+    random = np.random.default_rng(1)
+    vector = np.repeat(random.normal(size=(50, 37)).astype("f4"), 7, axis=0)
+    ids = tuple(f"x{i:03d}" for i in random.permutation(350))
+    picks = select(TypiClust(), Rows(ids, np.zeros(350, dtype=bool), vector=vector), 40).ids
+    for pick in picks:
+        alike = [ids[i] for i in range(350) if (vector[i] == vector[ids.index(pick)]).all()]
+        assert pick == min(set(alike) - set(picks) | {pick})

@@ -90,6 +90,22 @@ def test_picks_are_those_of_the_full_search():
     np.testing.assert_allclose(picks.score, gains, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-4, 5e-3])
+def test_labeled_rows_that_are_nearly_the_same(noise):
+    """h is theirs where they can be told apart in float32, and what decides is never rounding."""
+    random = np.random.default_rng(5)
+    z = random.normal(size=(60, 8))
+    z[1] = z[0] + noise * random.normal(size=8)
+    z = (z / np.linalg.norm(z, axis=1, keepdims=True)).astype("f4")
+    unsure, labeled = random.random(60).astype("f4"), np.arange(60) < 6
+    given = Rows(tuple(f"x{i:03d}" for i in range(60)), labeled, unsure, z)
+    between = [np.linalg.norm(z[i].astype(float) - z[j]) for i in range(6) for j in range(i)]
+    h = min(b for b in between if b > 1e-3)
+    assert select(UHerding(), given, 20).ids == tuple(
+        given.ids[i] for i in naive(z.astype(float), labeled, unsure, h, 20)[0]
+    )
+
+
 def test_bandwidth():
     points = np.array([[0, 0], [3, 4], [0, 0], [0, 1]], dtype="f4")
     assert nearest_pair(points) == 1
