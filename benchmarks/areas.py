@@ -33,10 +33,10 @@ from mcdal.registry import listed, load
 from mcdal.settings import override
 from mcdal.store import Store
 
-# The published sizes of these networks are for a GPU; their narrow ones take part here.
+# The published sizes of these networks are for a GPU and images of 32x32; their narrow ones take part here.
 NARROW: Mapping[str, Mapping[str, str]] = {
-    "vaal": {"strategy.width": "8"},
-    "sraal": {"strategy.width": "8"},
+    "vaal": {"strategy.width": "8", "strategy.size": "16"},
+    "sraal": {"strategy.width": "8", "strategy.size": "16"},
 }
 # Why a method that loses loses: the same score drawn by lot shows what the likeness of a batch costs, and weights of 0 (Random's
 # picks) what a changed training costs.
