@@ -93,14 +93,18 @@ def histogram(values: Float[np.ndarray, " n"], edges: Float[np.ndarray, " e"]) -
 
 
 def score_figure(run: Run, scores: Scores, name: str) -> Drawing | None:
-    """One row a round on one common axis; None where nothing was measured."""
+    """One row a round on one common axis, round 0 on one of its own; None where nothing was measured.
+
+    Round 0 is scored by the cold start, which is another strategy with another unit.
+    """
     if not any(len(m.labeled) + len(m.unlabeled) for m in scores.rounds):
         return None
-    edges = bin_edges(scores.rounds)
-    counts = [{g: histogram(getattr(m, g), edges) for g in GROUPS} for m in scores.rounds]
+    common = [m for m in scores.rounds if m.round] or list(scores.rounds)
+    edges = [bin_edges(common if m.round else [m]) for m in scores.rounds]
+    counts = [{g: histogram(getattr(m, g), e) for g in GROUPS} for m, e in zip(scores.rounds, edges, strict=True)]
     rows: list[Sequence[Cell]] = [
-        (m.round, g, float(edges[b]), float(edges[b + 1]), int(n))
-        for m, by_group in zip(scores.rounds, counts, strict=True)
+        (m.round, g, float(e[b]), float(e[b + 1]), int(n))
+        for m, e, by_group in zip(scores.rounds, edges, counts, strict=True)
         for g, bins in by_group.items()
         for b, n in enumerate(bins)
     ]
@@ -110,13 +114,16 @@ def score_figure(run: Run, scores: Scores, name: str) -> Drawing | None:
         return drawn(name, f"Histograms of the score by round, {run.record.run_id}", figure, table)
 
 
-WIDTH, LEFT, TOP, ROW, GAP, BOTTOM = 380.0, 62.0, 62.0, 40.0, 10.0, 34.0
+WIDTH, LEFT, TOP, ROW, GAP, BOTTOM, OWN_AXIS = 380.0, 62.0, 62.0, 40.0, 10.0, 34.0, 14.0
 
 
 def _figure(
-    rounds: Sequence[Measured], edges: Float[np.ndarray, " e"], counts: Sequence[dict[str, Int[np.ndarray, " b"]]]
+    rounds: Sequence[Measured],
+    edges: Sequence[Float[np.ndarray, " e"]],
+    counts: Sequence[dict[str, Int[np.ndarray, " b"]]],
 ) -> Figure:
-    figure = sheet(WIDTH, TOP + len(rounds) * (ROW + GAP) + BOTTOM)
+    cold = len(rounds) > 1 and rounds[0].round == 0
+    figure = sheet(WIDTH, TOP + len(rounds) * (ROW + GAP) + OWN_AXIS * cold + BOTTOM)
     words(figure, 0.0, 12.0, "Score of the images, as each round began", size=10.5, weight="bold")
     x = 0.0
     for text, color in (("unlabeled", GREY), ("labeled", BLUE), ("picked", VERMILLION), ("labeled mean", INK)):
@@ -125,16 +132,24 @@ def _figure(
         x += 22 + 5.4 * len(text)
     words(figure, 0.0, 41.0, "each shape is scaled to its own peak; the counts are in the data", color=MUTED, size=7.5)
     for i, (measured, by_group) in enumerate(zip(rounds, counts, strict=True)):
-        top = TOP + i * (ROW + GAP)
+        top = TOP + i * (ROW + GAP) + OWN_AXIS * (cold and i > 0)
         axes = panel(figure, LEFT, top, WIDTH - LEFT - 6, ROW)
         words(figure, 0.0, top + ROW - 12, f"round {measured.round}", size=9)
         words(figure, 0.0, top + ROW - 1, f"picked {count(len(measured.picked))}", size=7.5, color=MUTED)
-        _row(axes, measured, edges, by_group, last=i == len(rounds) - 1)
+        last = i == len(rounds) - 1
+        _row(axes, measured, edges[i], by_group, ticks=last or (cold and i == 0))
+        if last:
+            scale = ", on a log scale" if axes.get_xscale() == "log" else ""
+            axes.set_xlabel(f"score{scale}: a larger one means “label me first”", loc="right")
     return figure
 
 
 def _row(
-    axes: Axes, measured: Measured, edges: Float[np.ndarray, " e"], counts: dict[str, Int[np.ndarray, " b"]], last: bool
+    axes: Axes,
+    measured: Measured,
+    edges: Float[np.ndarray, " e"],
+    counts: dict[str, Int[np.ndarray, " b"]],
+    ticks: bool,
 ) -> None:
     """Three shapes, each scaled to its own peak: the picked ones are too few to be seen beside the others otherwise."""
     for group, color in GROUPS.items():
@@ -158,8 +173,5 @@ def _row(
         axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.15), yticks=[])
     axes.spines["left"].set_visible(False)
-    axes.spines["bottom"].set_color(MUTED if last else FAINT)
-    axes.tick_params(axis="x", which="both", length=3 if last else 0, labelbottom=last)
-    if last:
-        scale = ", on a log scale" if log else ""
-        axes.set_xlabel(f"score{scale}: a larger one means “label me first”", loc="right")
+    axes.spines["bottom"].set_color(MUTED if ticks else FAINT)
+    axes.tick_params(axis="x", which="both", length=3 if ticks else 0, labelbottom=ticks)

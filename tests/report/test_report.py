@@ -260,6 +260,19 @@ def test_scores_over_orders_of_magnitude(tmp_path: Path) -> None:
     assert "mathdefault" not in text
 
 
+def test_the_scores_of_a_cold_start_have_an_axis_of_their_own(tmp_path: Path) -> None:
+    run = Example(rounds=3)
+    artifacts = Artifacts(tmp_path / "runs" / run.fill(tmp_path))
+    kept = artifacts.read_rows(1)
+    assert kept is not None and kept.score is not None
+    artifacts.write_rows(0, replace(kept, score=1_000 + np.arange(len(kept.ids), dtype=np.float64)))
+    page = write_report(tmp_path)
+    ends: dict[str, list[float]] = {}
+    for row in rows(page.parent / f"runs/{run.run_id}_scores.csv"):
+        ends.setdefault(row["round"], []).append(float(row["score_to"]))
+    assert min(ends["0"]) > 1_000 > max(ends["1"]) and ends["1"] == ends["2"]
+
+
 def test_many_classes_large_pictures_and_variants(tmp_path: Path) -> None:
     names = [f"class number {i:03d}" for i in range(102)]
     for heads in ("2", "4"):
