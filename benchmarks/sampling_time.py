@@ -5,11 +5,12 @@ pass of the same network over as many images; both are repeated in turn, and the
 method adds to each training step is given beside it, over that of Random. Parameters count the task model and what the method
 trains beside it. Images are noise: what they show changes no timing.
 
-Choosing grows with pool x budget, a forward pass with the pool alone. So `choose_large_s` is the choice again, once, at --large:
-the measured rows repeated with noise to the size of the paper's Table II, and `large_over_forward` counts it against a forward
-pass that is scaled up. BatchBALD and BAIT are left out there: the one refuses such batches, the other would take days.
+Choosing grows with pool x budget, a forward pass with the pool alone. So `choose_large_s` is the choice again, once, at --large
+(by default the size of the paper's Table II), among the measured rows repeated with noise, and `large_over_forward` counts it
+against a forward pass that is scaled up. BatchBALD and BAIT are left out there: the one refuses such batches, the other would
+take days.
 
-    OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/sampling_time.py --pool 2000 --budget 100
+    OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/sampling_time.py --pool 200 --budget 20 --large 10000 1000 500
 """
 
 import argparse
@@ -85,7 +86,8 @@ def main() -> None:
         print(name, rows[name], flush=True)
     order = sorted(rows, key=lambda name: rows[name].get("sampling_over_forward", float("inf")))
     result = {
-        "command": f"benchmarks/sampling_time.py --pool {given.pool} --labeled {given.labeled} --budget {given.budget}",
+        "command": f"benchmarks/sampling_time.py --pool {given.pool} --labeled {given.labeled} --budget {given.budget} "
+        f"--large {' '.join(map(str, given.large))}",
         "date": datetime.date.today().isoformat(),
         "machine": platform.processor() or platform.machine(),
         "environment": {k: v for k, v in environment(numerics).items() if k != "host"},
@@ -176,8 +178,8 @@ def bare(model: Model, pool: Pool, numerics: Numerics, size: int) -> None:
     model.eval()
     x = numerics.arrange(torch.randn(size, *(pool.shape[0], *pool.shape[1])))
     with torch.inference_mode(), numerics.autocast():
-        for _ in range(0, len(pool), size):
-            model(x)
+        for first in range(0, len(pool), size):
+            model(x[: len(pool) - first])
 
 
 if __name__ == "__main__":
