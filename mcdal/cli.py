@@ -157,16 +157,8 @@ def select(
     quiet: Quiet = False,
 ) -> None:
     """Pick from the outputs of your own model: columns id, rank and score. `mcdal strategies` has the names."""
-    from dataclasses import dataclass
-
-    from mcdal import console, registry
-    from mcdal.from_files import check_out, csv_lines, select_from_files, write_picks
-    from mcdal.settings import override, parse_settings
-    from mcdal.strategies.base import Strategy
-
-    @dataclass
-    class Chosen:  # so that its fields are called strategy.FIELD, as everywhere
-        strategy: Strategy
+    from mcdal import console
+    from mcdal.from_files import check_out, csv_lines, named, select_from_files, write_picks
 
     files = {
         "probabilities": probabilities, "logits": logits, "features": features, "labeled": labeled, "labels": labels,
@@ -175,9 +167,8 @@ def select(
     with _stoppable(), console.listener(quiet, False) as listen:
         if out is not None:
             check_out(out)
-        chosen = override(Chosen(registry.load("strategies", strategy)()), parse_settings(settings or []))
         given = {name: path for name, path in files.items() if path is not None}
-        picks = select_from_files(chosen.strategy, budget, given, seed, listen)
+        picks = select_from_files(named(strategy, settings or []), budget, given, seed, listen)
     if len(picks) < budget and not quiet:
         typer.echo(f"no more than {len(picks)} samples are unlabeled: all of them are picked", err=True)
     if out is None:

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from mcdal.artifacts import write_atomically
 from mcdal.errors import ConfigError, PoolError
 from mcdal.events import Listener, nobody
 from mcdal.outputs import select_from
+from mcdal.registry import load
+from mcdal.settings import override, parse_settings
 from mcdal.strategies.base import Strategy
 from mcdal.tables import Table, places, read_table, texts
 from mcdal.values import Picks
@@ -47,6 +50,19 @@ def select_from_files(
         seed=seed,
         listen=listen,
     )
+
+
+def named(strategy: str, settings: Iterable[str]) -> Strategy:
+    """The strategy of that name with fields changed: ["strategy.clusters=100"]."""
+    chosen: Strategy = override(_Chosen(load("strategies", strategy)()), parse_settings(settings)).strategy
+    return chosen
+
+
+@dataclass
+class _Chosen:
+    """So that fields are called strategy.FIELD here too."""
+
+    strategy: Strategy
 
 
 def _read_ids(path: Path) -> Table:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mcdal.augment import normalize
+from mcdal.checked import above_zero, at_least
 from mcdal.device import Numerics
 from mcdal.errors import ConfigError, TrainingError
 from mcdal.events import Listener, nobody
@@ -58,12 +59,10 @@ class SimCLR:
     """Strength of the changes of brightness, contrast and, of colour images, saturation."""
 
     def __post_init__(self) -> None:
-        least_of = {"epochs": 0, "batch_size": 2, "projection": 1, "lr": 0, "momentum": 0, "weight_decay": 0}
-        for name, least in least_of.items():
-            if not least <= getattr(self, name) < math.inf:
-                raise ConfigError(f"simclr.{name} = {getattr(self, name)}: it must be at least {least}")
-        if not 0 < self.temperature < math.inf:
-            raise ConfigError(f"simclr.temperature = {self.temperature}: it must be greater than 0")
+        at_least(self, "simclr", 0, "epochs", "lr", "momentum", "weight_decay")
+        at_least(self, "simclr", 1, "projection")
+        at_least(self, "simclr", 2, "batch_size")
+        above_zero(self, "simclr", "temperature")
         if not 0 < self.crop <= 1:
             raise ConfigError(f"simclr.crop = {self.crop}: it is a share of the area, above 0 and at most 1")
         if not 0 <= self.jitter <= 1:

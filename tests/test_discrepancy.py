@@ -6,16 +6,7 @@ import pytest
 import torch
 
 from mcdal.discrepancy import discrepancy, distance
-
-
-def naive(p, q, kind):
-    c = len(p)
-    if kind == "l1":  # Eq. 3
-        return sum(abs(p[i] - q[i]) for i in range(c)) / c
-    if kind == "l2":
-        return sum((p[i] - q[i]) ** 2 for i in range(c)) ** 0.5 / c
-    kl = lambda a, b: sum(a[i] * (a[i] / b[i]).log() for i in range(c))  # noqa: E731
-    return (kl(p, q) + kl(q, p)) / 2
+from tests.strategies.test_mcdal import naive_distance
 
 
 @pytest.mark.parametrize("kind", ["l1", "l2", "kl"])
@@ -26,7 +17,7 @@ def test_any_shape_before_the_classes(kind):
     assert found.shape == (3, 2)
     for i in range(3):
         for j in range(2):
-            expected = sum(naive(a[i, j], b[i, j], kind) for a, b in combinations(members, 2))
+            expected = sum(naive_distance(a[i, j], b[i, j], kind) for a, b in combinations(members, 2))
             torch.testing.assert_close(found[i, j], expected)
 
 

@@ -156,7 +156,7 @@ def test_the_command(command, tmp_path):
     ("words", "told"),
     [
         (["--set", "simclr.epoch=2"], "SimCLR has no field 'epoch': did you mean 'epochs'?"),
-        (["--set", "simclr.temperature=0"], "simclr.temperature = 0.0: it must be greater than 0"),
+        (["--set", "simclr.temperature=0"], "simclr.temperature = 0.0: give a number above 0"),
         (["--set", "strategy.heads=4"], "Embedding has no field 'strategy'"),
         (["--out", "f.csv"], "features are written as .npz"),
         (["--scale", "small"], "takes no --scale"),

@@ -1,19 +1,17 @@
 """A temperature for the task model's probabilities, chosen on labels that a second network has never seen."""
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mcdal.models.base import Model
+from mcdal.networks.own_steps import Batches, descend
 from mcdal.schedule import Optimization, set_rate
 from mcdal.selection.top import uniform
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Progress
-
-Batches: TypeAlias = Callable[[str, int], Iterator[Batch]]
 
 BINS = 15
 GRID = tuple(1 + i / 10 for i in range(191))
@@ -66,10 +64,7 @@ class Calibration:
     def _learn(self, batch: Batch, learned: list[int]) -> None:
         assert batch.y is not None
         loss = self._task.losses(self.network.train()(batch.x[learned]), batch.y[learned]).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(batch.x.device.type, enabled=False):  # as for the task model
-            torch.autograd.backward(loss)
-        self.optimizer.step()
+        descend(self.optimizer, loss)
 
     def _held_out_answers(self) -> tuple[Float[Tensor, "m c"], Int[Tensor, " m"]]:
         """Logits and labels of every held-out labeled sample, from one pass over the labeled samples."""

@@ -1,18 +1,16 @@
 """A committee: networks like the task model, trained beside it from another start and in another order of the images."""
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mcdal.models.base import Model
+from mcdal.networks.own_steps import Batches
 from mcdal.schedule import Optimization, set_rate
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Metrics, Progress
-
-Batches: TypeAlias = Callable[[str, int], Iterator[Batch]]
 
 
 class Committee:

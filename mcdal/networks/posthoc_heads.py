@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from mcdal.discrepancy import Distance, discrepancy
 from mcdal.networks.moments import AT_ONCE, moments
+from mcdal.networks.own_steps import descend
 from mcdal.schedule import Optimization, set_rate
 
 Positions = Int[np.ndarray, " _"]
@@ -121,16 +122,10 @@ def _step(
     p_u: Float[Tensor, "u c"],
 ) -> Tensor:
     """Step A, then step B; gives the sum of L_dis over the unlabeled rows, the mean of the sets."""
-    _descend(optimizer, heads.cross_entropy(z, y))
+    descend(optimizer, heads.cross_entropy(z, y))
     apart = heads.discrepancy(z_u, p_u)
-    _descend(optimizer, heads.cross_entropy(z, y) - apart.mean(0).sum())
+    descend(optimizer, heads.cross_entropy(z, y) - apart.mean(0).sum())
     return apart.detach().mean(1).sum().double()
-
-
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    optimizer.step()
 
 
 def _once(positions: Positions, size: int, random: np.random.Generator) -> Iterator[Positions]:

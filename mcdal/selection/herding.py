@@ -32,10 +32,11 @@ def herd(
     rows, free = torch.from_numpy(points), np.flatnonzero(~labeled)
     norms, w = rows.square().sum(1), torch.from_numpy(weight.astype(np.float32))
     best = torch.zeros(len(points))
+    narrow = bandwidth < NARROW * float(norms.max().sqrt())
 
     def kernel(where: np.ndarray) -> torch.Tensor:
         chosen = torch.from_numpy(where)
-        if bandwidth < NARROW * float(norms.max().sqrt()):
+        if narrow:
             squared = torch.cdist(rows[chosen], rows, compute_mode="donot_use_mm_for_euclid_dist").square()
         else:
             squared = torch.addmm(norms, rows[chosen], rows.T, alpha=-2) + norms[chosen, None]

@@ -74,14 +74,13 @@ class LearningLoss(Scored):
         assert self._net is not None and batch.output is not None
         if len(losses) < 2:
             raise ConfigError("training.batch_size = 1: learning loss compares samples of a batch, so give at least 2")
-        before = copy.deepcopy(self._net).requires_grad_(False)
+        felt = progress.fraction < self.detach_after
+        before = copy.deepcopy(self._net).requires_grad_(False) if felt else None
         own = self._ranking(self._net, batch.output.detach(), losses)
         set_rate(self._optimizer, progress.lr)
         descend(self._optimizer, own)  # not in `step`, which is not called where nothing is unlabeled any more
         self._last = own.detach() / self.weight
-        if progress.fraction >= self.detach_after:
-            return own.detach()
-        return self._ranking(before, batch.output, losses)
+        return own.detach() if before is None else self._ranking(before, batch.output, losses)
 
     def _ranking(self, net: LossNet, output: Output, losses: Float[Tensor, " b"]) -> Tensor:
         return self.weight * ranking_loss(net(output.stages), losses, self.margin)

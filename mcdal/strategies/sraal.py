@@ -1,8 +1,8 @@
 """SRAAL: as VAAL, with an autoencoder that learns labels and a discriminator that learns how unsure the model is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -10,20 +10,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mcdal.checked import above_zero, at_least
-from mcdal.errors import ConfigError, SelectionError
+from mcdal.checked import at_least
+from mcdal.errors import ConfigError
 from mcdal.models.aside import aside
 from mcdal.models.base import Model, apply_head
 from mcdal.networks.discriminator import Discriminator
 from mcdal.networks.mlp import mlp
-from mcdal.networks.own_steps import Pairs, descend
+from mcdal.networks.own_steps import descend
 from mcdal.networks.vae import VAE, Seen, kl_to_normal, resized
 from mcdal.schedule import set_rate
-from mcdal.strategies.base import About, Scored, Setting, Stateful
+from mcdal.strategies._by_autoencoder import ByAutoencoder, Images
+from mcdal.strategies.base import About, Setting
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Metrics, Output, Progress
-
-Images = Float[Tensor, "_ c s s"]
 
 
 def uncertainty_indicator(p: Float[Tensor, "b c *space"], unbiased: bool = False) -> Float[Tensor, " b"]:
@@ -45,7 +44,7 @@ def uncertainty_indicator(p: Float[Tensor, "b c *space"], unbiased: bool = False
 
 
 @dataclass
-class SRAAL(Scored):
+class SRAAL(ByAutoencoder):
     """Zhang et al. 2020. As in VAAL a VAE and a discriminator D of its latent means mu compete over labeled images x_L and
     unlabeled x_U. Half of the latent vector is decoded to the image, a learner classifies the other half, and D's target for an
     unlabeled image is how unsure the task model is of it, U(x) (`uncertainty_indicator`). For each step of the task model:
@@ -82,43 +81,25 @@ class SRAAL(Scored):
     """fixed: labeled is 1, and the VAE pushes to labeled. author: the published roles, labels and variance."""
     latent: int = 200
     """Length of the latent vectors: the first half is decoded, the second classified."""
-    width: int = 128
-    """Channels of the VAE's first convolution: 128 as published, 8 or 16 for a CPU."""
-    size: int = 32
-    """Side of the images that the VAE works on, a multiple of 16; all others are resized."""
-    vae_steps: int = 2
-    """Steps of VAE and learner for each step of the task model and of the discriminator."""
     reconstruction: float = 5.0
     """Weight of the squared error."""
     supervised: float = 5.0
     """Weight of the learner's cross-entropy."""
     lr: float = 5e-4
     """Of both Adams, times .85 after each thirtieth of the training."""
-    _vae: VAE | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mode not in ("fixed", "author"):
-            raise ConfigError(f"strategy.mode = {self.mode!r}: it must be fixed or author")
-        if self.latent < 2 or self.latent % 2:
+        if self.latent % 2:
             raise ConfigError(f"strategy.latent = {self.latent}: give an even number, of which each half has a use")
-        at_least(self, "strategy", 1, "width", "vae_steps")
-        if self.size < 16 or self.size % 16:
-            raise ConfigError(f"strategy.size = {self.size}: give a multiple of 16")
         at_least(self, "strategy", 0, "reconstruction", "supervised")
-        above_zero(self, "strategy", "lr")
 
     def attach(self, model: Model, task: Task, setting: Setting) -> None:
         self._model, self._task = model, task
-        self._vae = VAE(setting.channels, self.latent, self.width, self.size, decoded=self.latent // 2)
-        self._learner = mlp(self.latent // 2, 1024, 256, len(task.classes))
-        self._discriminator = Discriminator(self.latent, hidden=4)
-        for network in (self._vae, self._learner, self._discriminator):
-            setting.place(network)
-        self._vae_optimizer = torch.optim.Adam([*self._vae.parameters(), *self._learner.parameters()], self.lr)
-        self._discriminator_optimizer = torch.optim.Adam(self._discriminator.parameters(), self.lr)
-        self._pairs = Pairs(setting.labeled, setting.unlabeled, "sraal", self.vae_steps)
-        self._last: dict[str, Tensor] = {}
+        half = self.latent // 2
+        vae = VAE(setting.channels, self.latent, self.width, self.size, decoded=half)
+        self._learner = mlp(half, 1024, 256, len(task.classes))
+        self.begin(setting, vae, {"learner": self._learner}, Discriminator(self.latent, hidden=4), "sraal")
 
     def step(self, labeled: Batch, unlabeled: Batch, progress: Progress) -> None:
         for optimizer in (self._vae_optimizer, self._discriminator_optimizer):
@@ -131,26 +112,12 @@ class SRAAL(Scored):
         self._discriminate(images, self._uncertainty(unseen))
 
     def measure(self, batch: Batch) -> Measurement:
-        if self._vae is None:
-            raise SelectionError("SRAAL has no networks yet: train with this object first (`train` attaches it)")
-        mu, _ = self._vae.encode(resized(batch.x, self.size))
-        logit = self._discriminator(mu)
+        logit = self.logit(batch)
         return Measurement(score=-F.logsigmoid(-logit if self.mode == "author" else logit))
-
-    def state(self) -> Mapping[str, Stateful]:
-        if self._vae is None:
-            return {}
-        return {
-            "vae": self._vae,
-            "learner": self._learner,
-            "discriminator": self._discriminator,
-            "vae_optimizer": self._vae_optimizer,
-            "discriminator_optimizer": self._discriminator_optimizer,
-        }
 
     def metrics(self) -> Metrics:
         """Of the last step: train/vae_loss and train/discriminator_loss as minimised, train/uncertainty the mean U of x_U."""
-        return {} if self._vae is None else {name: float(value) for name, value in self._last.items()}
+        return super().metrics()
 
     def _autoencode(self, images: tuple[Images, Images], y: Int[Tensor, "b ..."]) -> None:
         assert self._vae is not None
@@ -175,10 +142,7 @@ class SRAAL(Scored):
         return uncertainty_indicator(p, unbiased=self.mode == "author")
 
     def _discriminate(self, images: tuple[Images, Images], uncertainty: Float[Tensor, " b"]) -> None:
-        assert self._vae is not None
-        with torch.no_grad():
-            mu_l, mu_u = (self._vae.encode(x)[0] for x in images)
-        of_labeled, of_unlabeled = self._discriminator(mu_l), self._discriminator(mu_u)
+        of_labeled, of_unlabeled = self.logits(images)
         ones = torch.ones_like(of_labeled)
         targets = (0 * ones, uncertainty) if self.mode == "author" else (ones, 1 - uncertainty)
         loss = _cross_entropy(of_labeled, targets[0]) + _cross_entropy(of_unlabeled, targets[1])

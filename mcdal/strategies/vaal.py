@@ -1,7 +1,6 @@
 """VAAL: an autoencoder and a discriminator of its latent vectors compete; label what looks least labeled."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -9,21 +8,19 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from mcdal.checked import above_zero, at_least
-from mcdal.errors import ConfigError, SelectionError
+from mcdal.checked import at_least
 from mcdal.models.base import Model
 from mcdal.networks.discriminator import Discriminator
-from mcdal.networks.own_steps import Pair, Pairs, descend
+from mcdal.networks.own_steps import Pair, descend
 from mcdal.networks.vae import VAE, Seen, kl_to_normal, resized
-from mcdal.strategies.base import About, Scored, Setting, Stateful
+from mcdal.strategies._by_autoencoder import ByAutoencoder, Images
+from mcdal.strategies.base import About, Setting
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Metrics, Progress
 
-Images = Float[Tensor, "_ c s s"]
-
 
 @dataclass
-class VAAL(Scored):
+class VAAL(ByAutoencoder):
     """Sinha, Ebrahimi and Darrell 2019. A VAE learns from labeled images x_L and unlabeled x_U alike, a discriminator D to tell
     their latent means mu apart; labels themselves play no part. For each step of the task model:
 
@@ -56,37 +53,18 @@ class VAAL(Scored):
     """fixed: reconstruction and KL on one scale. author: the published scales, under which the latent vectors collapse."""
     latent: int = 32
     """Length of the latent vectors; 64 for ImageNet and 128 for Cityscapes in the paper."""
-    width: int = 128
-    """Channels of the VAE's first convolution: 128 as published, 8 or 16 for a CPU."""
-    size: int = 32
-    """Side of the images that the VAE works on, a multiple of 16; all others are resized."""
-    vae_steps: int = 2
-    """Steps of the VAE for each step of the task model and of the discriminator."""
     adversarial: float = 1.0
     """Weight of the discriminator in the VAE's loss (lambda_2)."""
     lr: float = 5e-4
     """Of both Adams, constant. Lower it where the VAE diverges: 5e-6 is reported for ImageNet."""
-    _vae: VAE | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mode not in ("fixed", "author"):
-            raise ConfigError(f"strategy.mode = {self.mode!r}: it must be fixed or author")
-        at_least(self, "strategy", 1, "latent", "width", "vae_steps")
-        if self.size < 16 or self.size % 16:
-            raise ConfigError(f"strategy.size = {self.size}: give a multiple of 16")
         at_least(self, "strategy", 0, "adversarial")
-        above_zero(self, "strategy", "lr")
 
     def attach(self, model: Model, task: Task, setting: Setting) -> None:
-        self._vae = VAE(setting.channels, self.latent, self.width, self.size)
-        self._discriminator = Discriminator(self.latent, hidden=2)
-        setting.place(self._vae)
-        setting.place(self._discriminator)
-        self._vae_optimizer = torch.optim.Adam(self._vae.parameters(), self.lr)
-        self._discriminator_optimizer = torch.optim.Adam(self._discriminator.parameters(), self.lr)
-        self._pairs = Pairs(setting.labeled, setting.unlabeled, "vaal", self.vae_steps)
-        self._last: dict[str, Tensor] = {}
+        vae = VAE(setting.channels, self.latent, self.width, self.size)
+        self.begin(setting, vae, {}, Discriminator(self.latent, hidden=2), "vaal")
 
     def step(self, labeled: Batch, unlabeled: Batch, progress: Progress) -> None:
         for pair in self._pairs.of(labeled, unlabeled, progress.step):
@@ -95,25 +73,12 @@ class VAAL(Scored):
         self._discriminate(images)
 
     def measure(self, batch: Batch) -> Measurement:
-        if self._vae is None:
-            raise SelectionError("VAAL has no networks yet: train with this object first (`train` attaches it)")
-        mu, _ = self._vae.encode(resized(batch.x, self.size))
-        return Measurement(score=-F.logsigmoid(self._discriminator(mu)))
-
-    def state(self) -> Mapping[str, Stateful]:
-        if self._vae is None:
-            return {}
-        return {
-            "vae": self._vae,
-            "discriminator": self._discriminator,
-            "vae_optimizer": self._vae_optimizer,
-            "discriminator_optimizer": self._discriminator_optimizer,
-        }
+        return Measurement(score=-F.logsigmoid(self.logit(batch)))
 
     def metrics(self) -> Metrics:
         """Of the last step: train/vae_loss and train/discriminator_loss as minimised (the latter is 2 log 2 = 1.386 where D says
         .5 of all), train/kl in nats an image."""
-        return {} if self._vae is None else {name: float(value) for name, value in self._last.items()}
+        return super().metrics()
 
     def _images(self, pair: Pair) -> tuple[Images, Images]:
         one, two = (resized(batch.x, self.size) for batch in pair)
@@ -136,10 +101,8 @@ class VAAL(Scored):
         return squares.flatten(1).sum(1).mean() + kl.mean()
 
     def _discriminate(self, images: tuple[Images, Images]) -> None:
-        assert self._vae is not None
-        with torch.no_grad():
-            mu_l, mu_u = (self._vae.encode(x)[0] for x in images)
-        loss = _cross_entropy(self._discriminator(mu_l), 1.0) + _cross_entropy(self._discriminator(mu_u), 0.0)
+        of_labeled, of_unlabeled = self.logits(images)
+        loss = _cross_entropy(of_labeled, 1.0) + _cross_entropy(of_unlabeled, 0.0)
         descend(self._discriminator_optimizer, loss)
         self._last["train/discriminator_loss"] = loss.detach()
 

@@ -17,21 +17,10 @@ from mcdal.strategies.sraal import SRAAL, as_in_testing, uncertainty_indicator
 from mcdal.tasks.classification import Classification
 from mcdal.testing import FakeModel, assert_same, fake_setting
 from mcdal.values import Batch, Progress, Rows
+from tests.strategies.batches import images, source
 
 SMALL = {"width": 2, "size": 16, "latent": 8}
 C = 10
-
-
-def images(n, seed):
-    return torch.randn(n, 3, 6, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def source(labeled, purpose, first):
-    """Batches of a purpose's own: of 5 labeled or 4 unlabeled images."""
-    for number in range(first, 100):
-        n = 5 if labeled else 4
-        ids = tuple(f"{purpose} {labeled} {number} {i}" for i in range(n))
-        yield Batch(ids, images(n, 1000 * labeled + number), torch.arange(n) % 3 if labeled else None)
 
 
 def attached(**fields):
