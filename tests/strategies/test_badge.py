@@ -1,12 +1,14 @@
-"""BADGE against k-means++ on the gradients written out."""
+"""BADGE against k-means++ on the gradients written out, and its draws against their probabilities."""
 
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 from mcdal.errors import SelectionError
 from mcdal.measuring import select
+from mcdal.selection import k_means_pp
+from mcdal.selection.k_means_pp import outer_k_means_pp
 from mcdal.strategies.badge import Badge
-from mcdal.streams import numpy_generator
 from mcdal.values import Rows
 
 
@@ -18,32 +20,73 @@ def rows(n=40, d=4, c=3, seed=0):
     return Rows(tuple(f"x{i:03d}" for i in random.permutation(n)), labeled, vector=z, probabilities=p)
 
 
-def naive(rows, budget, seed):
-    """On explicit gradients, from the same uniform numbers."""
-    random = numpy_generator(seed, "badge")
-    order = sorted((i for i in range(len(rows.ids)) if not rows.labeled[i]), key=lambda i: rows.ids[i])
-    g = []
-    for i in order:
-        p = rows.probabilities[i].astype(float)
+def gradients(rows):
+    """Of the unlabeled rows, written out, by id."""
+    g = {}
+    for id, p, z, labeled in zip(rows.ids, rows.probabilities, rows.vector, rows.labeled, strict=True):
         onehot = np.eye(len(p))[p.argmax()]
-        g.append(np.outer(onehot - p, rows.vector[i].astype(float)).ravel())
-    picks = [max(range(len(g)), key=lambda i: (g[i] @ g[i], -i))]
-    while len(picks) < budget:
-        square = [min(((x - g[j]) ** 2).sum() for j in picks) for x in g]
-        u, total = random.random() * sum(square), 0.0
-        for i, weight in enumerate(square):
-            total += weight
-            if u < total:
-                picks.append(i)
-                break
-    return tuple(rows.ids[order[i]] for i in picks)
+        g[id] = np.outer(onehot - p.astype(float), z.astype(float)).ravel()
+        if labeled:
+            del g[id]
+    return g
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_picks_are_those_of_the_naive_version(seed):
-    given = rows(seed=seed)
-    picks = select(Badge(), given, 12, seed)
-    assert picks.ids == naive(given, 12, seed)
+def test_scores_are_the_squared_distances_to_the_nearest_pick(seed, monkeypatch):
+    if seed % 2:
+        small_blocks(monkeypatch)
+    given = rows(n=200, seed=seed)
+    picks = select(Badge(), given, 120, seed)
+    g = gradients(given)
+    assert picks.ids[0] == max(sorted(g), key=lambda id: g[id] @ g[id])
+    for k in range(1, 120):
+        nearest = min(((g[picks.ids[k]] - g[other]) ** 2).sum() for other in picks.ids[:k])
+        assert picks.score[k] == pytest.approx(nearest, rel=1e-5, abs=1e-12)
+
+
+def small_blocks(monkeypatch):
+    """So that most draws meet an old bound."""
+    for name, value in {"DRAWS": 5, "BLOCK": 2, "LOWERED": 2, "WASTED": 0.9}.items():
+        monkeypatch.setattr(k_means_pp, name, value)
+
+
+@pytest.mark.parametrize("runs", [1_500, pytest.param(40_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("small", [False, True])
+def test_batches_come_as_often_as_by_plain_drawing(runs, small, monkeypatch):
+    """Each order of four picks among eight candidates, against its probability under k-means++."""
+    if small:
+        small_blocks(monkeypatch)
+    random = np.random.default_rng(5)
+    a, z = random.standard_normal((8, 3)).astype(np.float32), random.standard_normal((8, 2)).astype(np.float32)
+    g = [np.outer(a[i].astype(float), z[i].astype(float)).ravel() for i in range(8)]
+    square = [[float(((x - y) ** 2).sum()) for y in g] for x in g]
+    expected = {}
+
+    def follow(picks, probability):
+        if len(picks) == 4:
+            expected[picks] = probability
+            return
+        weight = [min(square[i][j] for j in picks) for i in range(8)]
+        for i in set(range(8)) - set(picks):
+            follow((*picks, i), probability * weight[i] / sum(weight))
+
+    follow((max(range(8), key=lambda i: g[i] @ g[i]),), 1.0)
+    ids, seen = tuple("abcdefgh"), dict.fromkeys(expected, 0)
+    for run in range(runs):
+        picks, _ = outer_k_means_pp(ids, a, z, np.arange(8), 4, np.random.default_rng(run))
+        seen[tuple(picks)] += 1
+    common = [order for order, probability in expected.items() if probability * runs >= 5]
+    rest = runs - sum(seen[order] for order in common), 1 - sum(expected[order] for order in common)
+    observed, wanted = [seen[o] for o in common], [expected[o] * runs for o in common]
+    if len(common) < len(expected):
+        observed, wanted = [*observed, rest[0]], [*wanted, rest[1] * runs]
+    assert chisquare(observed, wanted).pvalue > 1e-3
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    given = rows(n=300)
+    order = np.random.default_rng(1).permutation(300)
+    assert select(Badge(), given, 60, 3).ids == select(Badge(), given.take(order), 60, 3).ids
 
 
 def test_the_first_score_is_the_squared_norm():
