@@ -26,6 +26,14 @@ def distance(p: Shares, q: Shares, kind: Distance) -> Float[Tensor, "*many"]:
     return ((p - q) * log_ratio).sum(-1) / 2
 
 
-def discrepancy(members: Sequence[Shares], kind: Distance) -> Float[Tensor, "*many"]:
-    """Eq. 4: D = sum of d over all pairs of the members {p, p_1 ... p_n}; between 0 and 6/C for three of them and l1."""
-    return torch.stack([distance(p, q, kind) for p, q in combinations(members, 2)]).sum(0)
+def discrepancy(members: Sequence[Shares] | Float[Tensor, "m *many c"], kind: Distance) -> Float[Tensor, "*many"]:
+    """Eq. 4: D = sum of d over all pairs of the members {p, p_1 ... p_n}; between 0 and 6/C for three of them and l1.
+
+    members: one tensor each, or all in one.
+    """
+    if len(members) <= 3:
+        return torch.stack([distance(p, q, kind) for p, q in combinations(members, 2)]).sum(0)
+    together = members if isinstance(members, Tensor) else torch.stack(list(members))
+    shape = len(together), *together.shape
+    both_ways = distance(together[:, None].expand(shape), together[None].expand(shape), kind).sum((0, 1))
+    return (both_ways - distance(together, together, kind).sum(0)) / 2

@@ -165,7 +165,10 @@ def test_a_model_that_was_tested_first_trains_and_its_heads_do_too():
         evaluate(model, pool, numerics=replace(NUMERICS, channels_last=last))
         train(model, pool, labels, strategy, fake_training(), numerics=replace(NUMERICS, channels_last=last))
     attached = []
-    strategy.attach, real = lambda *given: (real(*given), attached.append(strategy._heads[0].training)), strategy.attach
+    strategy.attach, real = (
+        lambda *given: (real(*given), attached.append(strategy._heads.heads[0].training)),
+        strategy.attach,
+    )
     train(model, pool, labels, strategy, fake_training(), numerics=NUMERICS)
     assert attached == [True]
 

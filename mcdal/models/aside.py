@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 
 @contextmanager
@@ -13,11 +14,19 @@ def aside(model: nn.Module) -> Iterator[None]:
 
     In train mode BatchNorm normalises with the batch's own statistics, as it does for the labeled images, and forgets them.
     """
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    norms = [
+        part for part in model.modules() if isinstance(part, _NormBase) and part.training and part.track_running_stats
+    ]
+    theirs = {id(buffer) for norm in norms for buffer in norm.buffers(recurse=False)}
+    kept = [(buffer, buffer.clone()) for buffer in model.buffers() if id(buffer) not in theirs]
+    for norm in norms:  # told not to track: nothing to copy back, of some sixty buffers in a ResNet-18
+        norm.track_running_stats = False
     try:
         with torch.no_grad():
             yield
     finally:
+        for norm in norms:
+            norm.track_running_stats = True
         with torch.no_grad():
             for buffer, before in kept:
                 buffer.copy_(before)

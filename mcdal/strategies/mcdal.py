@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from mcdal.discrepancy import Distance, discrepancy
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.aside import aside
-from mcdal.models.base import Model, apply_head
+from mcdal.models.base import Model
+from mcdal.networks.heads import fresh_heads
 from mcdal.schedule import set_rate
 from mcdal.strategies.base import About, Scored, Setting, Stateful
 from mcdal.tasks.base import Task
@@ -60,7 +61,7 @@ class MCDAL(Scored):
     def attach(self, model: Model, task: Task, setting: Setting) -> None:
         device = next(model.parameters()).device
         self._model, self._task = model, task
-        self._heads = nn.ModuleList(model.fresh_head() for _ in range(self.heads)).to(device)
+        self._heads = fresh_heads(model, self.heads).to(device)
         self._optimizer = setting.optimization.optimizer(self._heads.parameters())
         self._last: dict[str, Tensor] = {}
 
@@ -99,13 +100,17 @@ class MCDAL(Scored):
 
     def _cross_entropy(self, output: Output, y: Tensor) -> Tensor:
         """sum_k CE(p_k, y), the mean over the batch for each head."""
-        per_head = (Output(apply_head(head, output.features), output.features) for head in self._heads)
-        return torch.stack([self._task.losses(said, y).mean() for said in per_head]).sum()
+        logits: Tensor = self._heads(output.features)
+        features = output.features.expand(self.heads, *output.features.shape)
+        losses = self._task.losses(
+            Output(logits.flatten(0, 1), features.flatten(0, 1)), y.repeat(self.heads, *[1] * (y.ndim - 1))
+        )
+        return losses.view(self.heads, -1).mean(1).sum()
 
     def _discrepancy(self, output: Output) -> Float[Tensor, " b"]:
         """Eq. 4: D(x) = sum of d over all pairs of {p, p_1 ... p_n}. The task's own p is a constant to the heads."""
-        logits = [output.logits.detach(), *(apply_head(head, output.features) for head in self._heads)]
-        shares = [self._task.pooled(z.softmax(1)) for z in logits]
+        logits = torch.cat([output.logits.detach()[None], self._heads(output.features)])
+        shares = self._task.pooled(logits.flatten(0, 1).softmax(1)).view(self.heads + 1, len(output.logits), -1)
         return discrepancy(shares, self.distance)
 
     def _descend(self, loss: Tensor) -> None:

@@ -6,11 +6,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from mcdal.errors import ConfigError
 from mcdal.models.base import count_parameters
 from mcdal.models.resnet import ResNet
+from mcdal.networks.heads import LinearHeads, SeparateHeads, fresh_heads
 from mcdal.selection import top
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.tasks.classification import Classification
@@ -25,9 +27,16 @@ def attached(classes=4, **fields):
     model = FakeModel(classes).double()
     strategy = MCDAL(**fields)
     strategy.attach(model, Classification(tuple("abcdefghij"[:classes])), fake_setting(model))
-    for head in strategy._heads:
-        head.double()
+    strategy._heads.double()
     return strategy, model
+
+
+def separate(heads):
+    """The stacked heads as a list of linear layers."""
+    layers = nn.ModuleList(nn.Linear(heads.weight.shape[2], heads.weight.shape[1]) for _ in heads.weight)
+    for layer, weight, bias in zip(layers, heads.weight, heads.bias, strict=True):
+        layer.weight, layer.bias = nn.Parameter(weight.detach().clone()), nn.Parameter(bias.detach()[0].clone())
+    return layers
 
 
 def batches(classes=4, seed=1):
@@ -63,7 +72,7 @@ def test_score_is_eq_3_and_4(distance, heads):
     labeled, _ = batches()
     with torch.no_grad():
         output = model(labeled.x)
-        expected = naive_scores([output.logits, *(h(output.features) for h in strategy._heads)], distance)
+        expected = naive_scores([output.logits, *(h(output.features) for h in separate(strategy._heads))], distance)
         score = strategy.measure(labeled.with_output(output)).score
     torch.testing.assert_close(score, expected, rtol=1e-12, atol=1e-12)
 
@@ -72,10 +81,9 @@ def test_two_heads_and_l1_are_the_three_terms_of_the_paper():
     p, p1, p2 = (torch.tensor([v]) for v in ([0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]))
     strategy, _ = attached(classes=3)
     said = Output(p.log(), torch.zeros(1, 5))
-    for head, share in zip(strategy._heads, (p1, p2), strict=True):
-        head.float()
-        torch.nn.init.zeros_(head.weight)
-        head.bias.data = share.log()[0]
+    strategy._heads.float()
+    torch.nn.init.zeros_(strategy._heads.weight)
+    strategy._heads.bias.data = torch.stack([p1, p2]).log()
     # |p1-p2| = .2+.5+.3, |p1-p| = .6+.6+0, |p2-p| = .4+.1+.3; each over C = 3
     expected = (1.0 + 1.2 + 0.8) / 3
     assert strategy.measure(Batch(("a",), torch.zeros(1, 3, 6, 6), output=said)).score.item() == pytest.approx(
@@ -127,7 +135,7 @@ def test_step_is_the_published_order_of_updates(fields, settings):
     settings = {"alg1": False, "discrepancy": True} | settings
     strategy, model = attached(**fields)
     model.encoder[-1].p = 0.0  # dropout would draw other numbers in the copy
-    heads = copy.deepcopy(strategy._heads)
+    heads = separate(strategy._heads)
     optimizer = torch.optim.SGD(heads.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
     for step in range(3):
         labeled, unlabeled = batches(seed=step)
@@ -135,7 +143,7 @@ def test_step_is_the_published_order_of_updates(fields, settings):
         output = model(labeled.x).detach()
         published_step(model, heads, optimizer, output, labeled, unlabeled, **settings)
         strategy.step(labeled.with_output(output), unlabeled, Progress(step, 3, LR))
-    for ours, naive in zip(strategy._heads.parameters(), heads.parameters(), strict=True):
+    for ours, naive in zip(separate(strategy._heads).parameters(), heads.parameters(), strict=True):
         torch.testing.assert_close(ours, naive, rtol=1e-12, atol=1e-12)
 
 
@@ -180,6 +188,25 @@ def test_the_labeled_images_pass_once():
     assert passed == [len(unlabeled.x)]
 
 
+def test_heads_of_another_kind_than_linear_do_the_same_one_by_one():
+    strategy, model = attached(heads=3)
+    other, same = attached(heads=3)
+    same.head = nn.Sequential(same.head)
+    for each in (model, same):
+        each.encoder[-1].p = 0.0
+    other._heads = SeparateHeads([nn.Sequential(layer) for layer in separate(strategy._heads)])
+    other._optimizer = torch.optim.SGD(other._heads.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
+    for step in range(3):
+        labeled, unlabeled = batches(seed=step)
+        output = model(labeled.x).detach()
+        for each in (strategy, other):
+            each.step(labeled.with_output(output), unlabeled, Progress(step, 3, LR))
+    for ours, layer in zip(separate(strategy._heads), other._heads.heads, strict=True):
+        torch.testing.assert_close(ours.weight, layer[0].weight)
+        torch.testing.assert_close(ours.bias, layer[0].bias)
+    assert isinstance(fresh_heads(same, 2), SeparateHeads) and isinstance(fresh_heads(model, 2), LinearHeads)
+
+
 def test_heads_add_2_x_5130_parameters():
     model = ResNet().build(10, 3, (32, 32))
     strategy = MCDAL()
@@ -190,7 +217,7 @@ def test_heads_add_2_x_5130_parameters():
 
 def test_heads_begin_different_from_each_other_and_from_the_model():
     strategy, model = attached()
-    weights = [model.head.weight, *(head.weight for head in strategy._heads)]
+    weights = [model.head.weight, *strategy._heads.weight]
     for one, two in combinations(weights, 2):
         assert not torch.equal(one, two)
 
