@@ -39,21 +39,25 @@ class Augment:
 
     def __call__(self, x: Shaped[Tensor, "b c h w"]) -> Shaped[Tensor, "b c h w"]:
         """Same shape, dtype, device and memory layout. Draws from torch's global random state of the CPU."""
+        return self.moved(x, self.draw(x))
+
+    def moved(self, x: Shaped[Tensor, "b c h w"], parameters: Int[Tensor, "b 9"]) -> Shaped[Tensor, "b c h w"]:
+        """As `draw` has drawn."""
         b, c, h, w = x.shape
         pad = max(self.crop_padding, 1)  # at least one pixel of black: where everything outside points to
         canvas = x.new_zeros(b, h + 2 * pad, w + 2 * pad, c)
         canvas[:, pad:-pad, pad:-pad] = x.permute(0, 2, 3, 1)
-        parameters = self._draw(b, h, w).to(x.device, non_blocking=True)
-        source = _source_positions(parameters, h, w, pad)
+        source = _source_positions(parameters.to(x.device, non_blocking=True), h, w, pad)
         moved = canvas.view(-1, c).index_select(0, source.view(-1)).view(b, h, w, c).permute(0, 3, 1, 2)
         return moved if x.is_contiguous(memory_format=torch.channels_last) else moved.contiguous()
 
-    def _draw(self, b: int, h: int, w: int) -> Int[Tensor, "b 9"]:
-        """For each image: crop offset down and right (pixels), flip (0, 1), and the six numbers of `_rotations`.
+    def draw(self, x: Shaped[Tensor, "b c h w"]) -> Int[Tensor, "b 9"]:
+        """For each image of a batch: crop offset down and right (pixels), flip (0, 1), and the six numbers of `_rotations`.
 
         All are drawn whatever is switched off, so that switching one off leaves the others as they were; and on the
         CPU, so that a run sees the same images on every device.
         """
+        b, _, h, w = x.shape
         offsets = torch.randint(-self.crop_padding, self.crop_padding + 1, (b, 2))
         flips = (torch.rand(b, 1) < 0.5) & self.flip
         degrees = (2 * torch.rand(b, dtype=torch.float64) - 1) * self.rotation

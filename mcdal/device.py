@@ -30,6 +30,7 @@ class Numerics:
     precision: Precision
     channels_last: bool
     compile: bool
+    replay: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -90,6 +91,13 @@ class Numerics:
             torch.use_deterministic_algorithms(strict, warn_only=warns)
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor of the CPU on `device`, without waiting for what that has still to do: on CUDA through pinned memory."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 def wide(device: torch.device) -> torch.dtype:
     """For sums over many batches: float64, or float32 where the device has nothing wider."""
     return torch.float32 if device.type == "mps" else torch.float64
@@ -119,11 +127,12 @@ def resolve(
     precision: Precision | Literal["auto"] = "auto",
     channels_last: bool | Literal["auto"] = "auto",
     compile: bool | Literal["auto"] = "auto",
+    replay: bool | Literal["auto"] = "auto",
 ) -> Numerics:
     """Replaces "auto" by what is fast on `device`, without changing what cannot be had: that is a ConfigError.
 
     precision: bfloat16 where the device computes it natively, else float32. channels_last: on CUDA and
-    CPU, where it is faster. compile: on CUDA with Triton.
+    CPU, where it is faster. compile: on CUDA with Triton. replay: training steps as CUDA graphs, on CUDA.
     """
     if precision not in ("auto", "float32", "bfloat16", "float64"):
         raise ConfigError(f"precision is {precision!r}; it must be auto, float32, bfloat16 or float64")
@@ -136,7 +145,9 @@ def resolve(
         channels_last = cuda or device.type == "cpu"
     if compile == "auto":
         compile = cuda and find_spec("triton") is not None
-    return Numerics(device, precision, channels_last, compile)
+    if replay is True and not cuda:
+        raise ConfigError("replay = true: steps are replayed on CUDA only; use auto")
+    return Numerics(device, precision, channels_last, compile, cuda and replay is not False)
 
 
 def native_bfloat16(device: torch.device) -> bool:

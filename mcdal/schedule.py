@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mcdal.errors import ConfigError
 
@@ -51,11 +51,23 @@ class Optimization:
         return float(self.lr * self.gamma**passed)
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.SGD:
-        """SGD over `parameters`; its rate is set before each step by `set_rate`."""
-        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        """SGD over `parameters`; its rate is set before each step by `set_rate`.
+
+        On CUDA it is one kernel that reads the rate from the device.
+        """
+        parameters = list(parameters)
+        cuda = all(p.device.type == "cuda" for p in parameters) and len(parameters) > 0
+        lr = torch.tensor(self.lr, device=parameters[0].device) if cuda else self.lr
+        fused = {"fused": True} if cuda else {}
+        return torch.optim.SGD(parameters, lr=lr, momentum=self.momentum, weight_decay=self.weight_decay, **fused)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_rate(optimizer: torch.optim.Optimizer, lr: float | Tensor) -> None:
     """The learning rate of the steps to come."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if not isinstance(group["lr"], Tensor):
+            group["lr"] = float(lr)
+        elif isinstance(lr, Tensor):
+            group["lr"].copy_(lr)
+        else:
+            group["lr"].fill_(lr)

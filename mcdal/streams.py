@@ -24,6 +24,15 @@ def numpy_generator(seed: int, *address: str | int) -> np.random.Generator:
     return np.random.default_rng(stream(seed, *address))
 
 
+def seed_all(seed: int, device: torch.device) -> None:
+    """`torch.manual_seed` for the CPU and this device alone, without the list of calls that it keeps where there is no CUDA."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
 @contextmanager
 def own_randomness() -> Iterator[None]:
     """Whatever is drawn or seeded inside leaves torch's global random state as it was."""

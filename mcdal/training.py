@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from mcdal.augment import Augment, normalize
-from mcdal.device import Numerics, choose_device, resolve
+from mcdal.device import Numerics, choose_device, resolve, sent
 from mcdal.errors import ConfigError, TrainingError
 from mcdal.events import Listener, nobody
 from mcdal.models.base import Model
 from mcdal.pool.base import LabeledView, Pool, Positions, UnlabeledView
+from mcdal.replay import Replayed
 from mcdal.schedule import Optimization, set_rate
 from mcdal.strategies.base import Setting, Strategy, overrides
-from mcdal.streams import numpy_generator, own_randomness, stream
+from mcdal.streams import numpy_generator, own_randomness, seed_all, stream
 from mcdal.values import Batch, Ids, Metrics, Progress
 
 SECONDS_BETWEEN_WORDS = 0.25
@@ -48,6 +49,8 @@ class Training:
     """Memory layout of images inside the network."""
     compile: bool | Literal["auto"] = "auto"
     """torch.compile; auto: on CUDA only."""
+    replay: bool | Literal["auto"] = "auto"
+    """Records a training step once and replays it (CUDA graphs), where strategies allow it; auto: on CUDA."""
     measure_batch_size: int = 512
     """Images a forward pass when measuring and testing."""
     published_sampling: bool = False
@@ -65,7 +68,7 @@ class Training:
 
     def numerics(self, device: str) -> Numerics:
         """The arithmetic of this training on `device` ("auto" takes the best there is)."""
-        return resolve(choose_device(device), self.precision, self.channels_last, self.compile)
+        return resolve(choose_device(device), self.precision, self.channels_last, self.compile, self.replay)
 
     @property
     def warmup(self) -> int:
@@ -182,11 +185,13 @@ class _Feed:
         device = self.numerics.device
         for chosen, x in zip(endless(len(view), size, seed, first), view.images.batches(ahead, device), strict=True):
             ids = tuple(view.images.ids[i] for i in view.positions[chosen])
-            y = torch.from_numpy(view.y[chosen]).to(device) if isinstance(view, LabeledView) else None
+            y = sent(torch.from_numpy(view.y[chosen]), device) if isinstance(view, LabeledView) else None
             yield ids, x, y
 
-    def augmented(self, ids: Ids, x: Tensor, y: Tensor | None) -> Batch:
-        return Batch(ids, self.numerics.arrange(normalize(self.training.augment(x), self.pool.mean, self.pool.std)), y)
+    def augmented(self, ids: Ids, x: Tensor, y: Tensor | None, drawn: Tensor) -> Batch:
+        """drawn: by `augment.draw`."""
+        moved = self.training.augment.moved(x, drawn)
+        return Batch(ids, self.numerics.arrange(normalize(moved, self.pool.mean, self.pool.std)), y)
 
     def _own(self, labeled: bool, purpose: str, first: int) -> Iterator[Batch]:
         """What `Setting.labeled` and `Setting.unlabeled` promise. Augmented with the random numbers of the hook that asks."""
@@ -196,7 +201,7 @@ class _Feed:
                 batch = next(raw, None)
             if batch is None:
                 return
-            yield self.augmented(*batch)
+            yield self.augmented(*batch, self.training.augment.draw(batch[1]))
 
 
 @dataclass
@@ -218,6 +223,18 @@ class _Work:
         self.steps_strategy = overrides(self.strategy, "step") and len(self.feed.unlabeled) > 0
         # Sums over the present epoch: number of steps, loss and right answers.
         self.epoch_sums = torch.zeros(3, dtype=self.numerics.wide, device=self.numerics.device)
+        device = self.numerics.device
+        self.ids: Ids = ()
+        self.progress = Progress(0, self.training.steps, 0.0)
+        self.labeled: Batch
+        self.learn: Callable[..., Batch] = self._learn
+        self.follow: Callable[..., None] = self._follow
+        self.lr = torch.zeros((), device=device) if self.numerics.replay else None
+        # What joins the loss may look at anything, at the step's number for one.
+        if self.numerics.replay and not overrides(self.strategy, "extra_loss"):
+            self.learn = Replayed(self._learn, device)
+            if self.strategy.replayable:
+                self.follow = Replayed(self._follow, device)
         self.last_epoch: dict[str, float] = {}
         self.metrics: dict[str, float] = {}  # of the whole training, once it is over
         self.seconds_before = 0.0
@@ -246,27 +263,42 @@ class _Work:
         return self.seconds_before + time.monotonic() - self.begun
 
     def _step(self, step: int, batches: Iterator[Raw], others: Iterator[Raw]) -> None:
-        progress = Progress(step, self.training.steps, self._rate(step))
-        set_rate(self.optimizer, progress.lr)
-        raw = next(batches)  # before the seed is set: starting a loader's workers draws random numbers
-        torch.manual_seed(stream(self.seed, "task", step))
-        labeled = self.feed.augmented(*raw)
-        assert labeled.y is not None
+        self.progress = Progress(step, self.training.steps, self._rate_there(step))
+        self.ids, x, y = next(batches)  # before the seed is set: starting a loader's workers draws random numbers
+        self.labeled = self.learn(x, y, self._drawn(x, "task", step))
+        if self.steps_strategy:
+            self.ids, x, _ = next(others)
+            self.follow(x, self._drawn(x, "strategy", step))
+
+    def _drawn(self, x: Tensor, purpose: str, step: int) -> Tensor:
+        """How to augment this batch. The random numbers of this purpose and step begin here."""
+        seed_all(stream(self.seed, purpose, step), self.numerics.device)
+        return sent(self.training.augment.draw(x), self.numerics.device)
+
+    def _learn(self, x: Tensor, y: Tensor, drawn: Tensor) -> Batch:
+        """A step of the task model; gives its batch and what it said, cut from the graph."""
+        set_rate(self.optimizer, self.progress.lr)
+        labeled = self.feed.augmented(self.ids, x, y, drawn)
         with self.numerics.autocast():
             output = self.model(labeled.x)
-            losses = self.task.losses(output, labeled.y)
-            extra = self.strategy.extra_loss(labeled.with_output(output), losses, progress)
+            losses = self.task.losses(output, y)
+            extra = self.strategy.extra_loss(labeled.with_output(output), losses, self.progress)
         loss = losses.mean() if extra is None else losses.mean() + extra
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.optimizer.step()
-        self._count(loss.detach(), output.logits.detach(), labeled.y)
-        if self.steps_strategy:
-            raw = next(others)
-            torch.manual_seed(stream(self.seed, "strategy", step))
-            unlabeled = self.feed.augmented(*raw)
-            with self.numerics.autocast():
-                self.strategy.step(labeled.with_output(output.detach()), unlabeled, progress)
+        self._count(loss.detach(), output.logits.detach(), y)
+        return labeled.with_output(output.detach())
+
+    def _follow(self, x: Tensor, drawn: Tensor) -> None:
+        """A step of the strategy's own networks, beside that of the task model."""
+        unlabeled = self.feed.augmented(self.ids, x, None, drawn)
+        with self.numerics.autocast():
+            self.strategy.step(self.labeled, unlabeled, self.progress)
+
+    def _rate_there(self, step: int) -> float | Tensor:
+        """The learning rate where it is needed: a replayed step reads it from the device."""
+        return self._rate(step) if self.lr is None else self.lr.fill_(self._rate(step))
 
     def _rate(self, step: int) -> float:
         batches = len(self.feed.labeled) // self.training.batch_size

@@ -111,11 +111,14 @@ class Label:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands: optimizer step `step` of `steps` (from 0), with the learning rate of this step."""
+    """Where training stands: optimizer step `step` of `steps` (from 0), with the learning rate of this step.
+
+    lr: a tensor on the device where a step may be replayed; `set_rate` takes either.
+    """
 
     step: int
     steps: int
-    lr: float
+    lr: float | Tensor
 
     @property
     def fraction(self) -> float:

@@ -53,12 +53,15 @@ def test_auto_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = torch.device("cuda", 0)
     monkeypatch.setattr("mcdal.device.native_bfloat16", lambda device: True)
     monkeypatch.setattr("mcdal.device.find_spec", lambda name: name)
-    assert resolve(cuda) == Numerics(cuda, "bfloat16", channels_last=True, compile=True)
+    assert resolve(cuda) == Numerics(cuda, "bfloat16", channels_last=True, compile=True, replay=True)
     monkeypatch.setattr("mcdal.device.find_spec", lambda name: None)
     assert not resolve(cuda).compile
+    assert not resolve(cuda, replay=False).replay
 
 
 def test_what_cannot_be_had() -> None:
+    with pytest.raises(ConfigError, match="replay = true"):
+        resolve(CPU, replay=True)
     with pytest.raises(ConfigError, match="float64 does not exist on mps"):
         resolve(torch.device("mps"), "float64")
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int, Shaped, UInt8
 from torch import Tensor
 
+from mcdal.device import sent
 from mcdal.errors import PoolError
 from mcdal.events import Listener, nobody
 from mcdal.tasks.base import Task
@@ -75,10 +76,10 @@ class ArrayImages(Images):
             if self._resident is None or self._resident.device != device:
                 self._resident = torch.from_numpy(np.ascontiguousarray(self.pixels)).to(device)
             for chosen in positions:
-                yield self._resident[torch.from_numpy(chosen).to(device)].permute(0, 3, 1, 2)
+                yield self._resident[sent(torch.from_numpy(chosen), device)].permute(0, 3, 1, 2)
         else:
             for chosen in positions:
-                yield torch.from_numpy(self.pixels[chosen]).to(device).permute(0, 3, 1, 2)
+                yield sent(torch.from_numpy(self.pixels[chosen]), device).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,9 @@ class Strategy:
     """
 
     about: ClassVar[About] = About()
+    replayable: ClassVar[bool] = False
+    """Whether `step` launches the same work on the device every time, so that it can be recorded and replayed on CUDA: it looks
+    at no id and no number of a step, sets rates by `set_rate` alone, never waits for a result and returns nothing."""
 
     def __post_init__(self) -> None:
         """Where a strategy checks its fields: ConfigError naming `strategy.FIELD`."""

@@ -41,6 +41,8 @@ class MCDAL(Scored):
         avoid="very few labels, or many classes: the discrepancy term is at most 6/C and weak beside the cross-entropy",
     )
 
+    replayable = True
+
     heads: int = 2
     """Number of auxiliary heads: 2 in the paper; 4, 6 and 8 in its ablation. All pairs, the task's own head included."""
     distance: Distance = "l1"

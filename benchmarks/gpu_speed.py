@@ -1,0 +1,173 @@
+"""Training steps a second of the paper's ResNet-18 on a GPU: compiled or not, replayed or not, under Random and MCDAL.
+
+Images are noise: what they show changes no timing. Wall time between two reports of the training, each of which waits for the
+device, after compilation and the first steps. `profile` says which kernels the time went to. Writes after every part, so that
+an ended lease leaves what there was.
+
+    PYTHONPATH=. python benchmarks/gpu_speed.py --out gpu_speed.json --minutes 3
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mcdal.environment import environment
+from mcdal.measuring import measure
+from mcdal.models.resnet import ResNet
+from mcdal.pool.arrays import Arrays
+from mcdal.pool.base import Pool
+from mcdal.registry import load
+from mcdal.training import Training, train
+
+PARTS = [
+    # strategy, compiled, replayed, deterministic kernels
+    ("mcdal", False, True, True),
+    ("random", False, True, True),
+    ("mcdal", False, False, True),
+    ("random", False, False, True),
+    ("mcdal", False, True, False),
+    ("mcdal", True, True, True),
+    ("mcdal", True, True, True),
+    ("random", True, True, True),
+    ("mcdal", True, False, True),
+]
+
+
+class EnoughError(Exception):
+    """Stops a training that has been watched for long enough."""
+
+
+class Watch:
+    """Steps a second from `after` seconds of training on, for `seconds`."""
+
+    def __init__(self, after: float, seconds: float):
+        self.begun, self.after, self.seconds = time.monotonic(), after, seconds
+        self.points: list[tuple[float, int]] = []
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        if kind != "train":
+            return
+        now = time.monotonic()
+        self.points.append((now, fields["done"]))
+        first = self.points[0][0]
+        if now > first + self.after + self.seconds:
+            raise EnoughError
+
+    def found(self) -> dict[str, float]:
+        first = self.points[0][0]
+        kept = [p for p in self.points if p[0] >= first + self.after]
+        rate = (kept[-1][1] - kept[0][1]) / (kept[-1][0] - kept[0][0])
+        return {"steps_a_second": rate, "seconds_to_first_report": first - self.begun}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=3.0, help="watched for each part")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu_speed.json")
+    given = parser.parse_args()
+    end = time.monotonic() + 60 * given.minutes
+    pool = noise(50_000)
+    found: dict[str, Any] = {"environment": environment(Training().numerics(given.device)), "parts": []}
+    found["environment"].pop("host", None)
+    for part in parts(pool, given.device, given.seconds):
+        found["parts"].append(part)
+        print(json.dumps(part), flush=True)
+        given.out.write_text(json.dumps(found, indent=1) + "\n")
+        if time.monotonic() > end:
+            break
+
+
+def parts(pool: Pool, device: str, seconds: float) -> Iterator[dict[str, Any]]:
+    for strategy, compiled, replayed, deterministic in PARTS:
+        name = {"strategy": strategy, "compile": compiled, "replay": replayed, "deterministic": deterministic}
+        try:
+            yield name | speed(pool, device, strategy, compiled, replayed, deterministic, seconds)
+        except Exception as error:  # the others are still worth having
+            yield name | {"failed": f"{type(error).__name__}: {error}"[:600]}
+        if (strategy, compiled, replayed, deterministic) in (PARTS[0], PARTS[5]):
+            try:
+                yield {"profile": profile(pool, device, compiled)}
+            except Exception as error:
+                yield {"profile": f"{type(error).__name__}: {error}"[:600]}
+    yield {"measure": measuring(pool, device)}
+
+
+def training(steps: int, compiled: bool, replayed: bool) -> Training:
+    return Training(epochs=1, steps_per_epoch=steps, compile=compiled, replay=replayed and torch.cuda.is_available())
+
+
+def speed(
+    pool: Pool, device: str, strategy: str, compiled: bool, replayed: bool, deterministic: bool, seconds: float
+) -> dict[str, float]:
+    watch, how = Watch(1.0, seconds), training(1_000_000, compiled, replayed)
+    numerics = how.numerics(device)
+    if not deterministic:
+        numerics = Free(**vars(numerics))
+    labels = {id: i % 10 for i, id in enumerate(pool.images.ids[:20_000])}
+    model = ResNet().build(10, 3, (32, 32))
+    with suppress(EnoughError):
+        train(model, pool, labels, load("strategies", strategy)(), how, numerics=numerics, listen=watch.tell)
+    return watch.found() | {"gigabytes": torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0}
+
+
+def profile(pool: Pool, device: str, compiled: bool, steps: int = 40) -> list[dict[str, Any]]:
+    """The kernels that take longest, over the last steps of a training."""
+    how = training(steps, compiled, True)
+    labels = {id: i % 10 for i, id in enumerate(pool.images.ids[:20_000])}
+    model = ResNet().build(10, 3, (32, 32))
+    train(model, pool, labels, load("strategies", "mcdal")(), how, numerics=how.numerics(device))
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as seen:
+        train(model, pool, labels, load("strategies", "mcdal")(), how, numerics=how.numerics(device))
+    rows = sorted(seen.key_averages(), key=lambda row: -row.self_device_time_total)
+    whole = sum(r.self_device_time_total for r in rows if r.device_type == torch.autograd.DeviceType.CUDA)
+    rows = rows[:25]
+    kernels = [
+        {"kernel": r.key[:90], "ms_a_step": r.self_device_time_total / 1e3 / steps, "calls": r.count} for r in rows
+    ]
+    host = sorted(seen.key_averages(), key=lambda row: -row.self_cpu_time_total)[:12]
+    return [
+        {"all kernels": "", "ms_a_step": whole / 1e3 / steps},
+        *kernels,
+        *({"host": r.key[:60], "ms_a_step": r.self_cpu_time_total / 1e3 / steps} for r in host),
+    ]
+
+
+def measuring(pool: Pool, device: str) -> dict[str, float]:
+    """Images a second of a pass over the pool, the second one."""
+    model = ResNet().build(10, 3, (32, 32))
+    numerics = training(1, False, True).numerics(device)
+    strategy = load("strategies", "margin")()
+    seconds = []
+    for _ in range(2):
+        begun = time.monotonic()
+        measure(model, pool, {}, strategy, numerics=numerics)
+        seconds.append(time.monotonic() - begun)
+    return {"images_a_second": len(pool) / seconds[-1]}
+
+
+def noise(n: int) -> Pool:
+    random = np.random.default_rng(0)
+    x, test = (random.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8) for size in (n, 20))
+    return Arrays(x, np.arange(n) % 10, test, np.arange(20) % 10).open(Path())
+
+
+class Free(type(Training().numerics("cpu"))):  # type: ignore[misc]
+    """Numerics that let CUDA search for the fastest kernels, whatever they round."""
+
+    def deterministic(self):  # type: ignore[no-untyped-def]
+        torch.backends.cudnn.benchmark = True
+        return nullcontext()
+
+
+if __name__ == "__main__":
+    main()
