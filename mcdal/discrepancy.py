@@ -8,8 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mcdal.softmax import in_parts, softmax
+
 Distance: TypeAlias = Literal["l1", "l2", "kl"]
 Shares: TypeAlias = Float[Tensor, "*many c"]
+Logits: TypeAlias = Float[Tensor, "b c"]
 
 
 def distance(p: Shares, q: Shares, kind: Distance) -> Float[Tensor, "*many"]:
@@ -26,6 +29,24 @@ def distance(p: Shares, q: Shares, kind: Distance) -> Float[Tensor, "*many"]:
     return ((p - q) * log_ratio).sum(-1) / 2
 
 
-def discrepancy(members: Sequence[Shares], kind: Distance) -> Float[Tensor, "*many"]:
-    """Eq. 4: D = sum of d over all pairs of the members {p, p_1 ... p_n}; between 0 and 6/C for three of them and l1."""
-    return torch.stack([distance(p, q, kind) for p, q in combinations(members, 2)]).sum(0)
+def discrepancy(members: Sequence[Shares] | Float[Tensor, "m *many c"], kind: Distance) -> Float[Tensor, "*many"]:
+    """Eq. 4: D = sum of d over all pairs of the members {p, p_1 ... p_n}; between 0 and 6/C for three of them and l1.
+
+    members: one tensor each, or all in one.
+    """
+    shares = list(members)
+    if kind == "l1" and len(shares) == 3 and not (torch.is_grad_enabled() and any(p.requires_grad for p in shares)):
+        return _spread_of_three(*shares)
+    return torch.stack([distance(p, q, kind) for p, q in combinations(shares, 2)]).sum(0)
+
+
+def discrepancy_of(logits: Sequence[Logits] | Float[Tensor, "m b c"], kind: Distance) -> Float[Tensor, " b"]:
+    """The same of p = softmax(logits), for scores: without gradients, and on a processor in parts that fit its cache."""
+    return in_parts(lambda *heads: discrepancy([softmax(z, 1) for z in heads], kind), *logits)
+
+
+def _spread_of_three(p: Shares, q: Shares, r: Shares) -> Float[Tensor, "*many"]:
+    """|p - q| + |p - r| + |q - r| = 2 (max - min), in half the operations; its gradient would differ where two are equal."""
+    high = torch.maximum(torch.maximum(p, q), r)
+    low = torch.minimum(torch.minimum(p, q), r)
+    return (high - low).sum(-1) * (2 / p.shape[-1])
