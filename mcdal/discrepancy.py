@@ -8,8 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mcdal.softmax import in_parts, softmax
+
 Distance: TypeAlias = Literal["l1", "l2", "kl"]
 Shares: TypeAlias = Float[Tensor, "*many c"]
+Logits: TypeAlias = Float[Tensor, "b c"]
 
 
 def distance(p: Shares, q: Shares, kind: Distance) -> Float[Tensor, "*many"]:
@@ -31,9 +34,24 @@ def discrepancy(members: Sequence[Shares] | Float[Tensor, "m *many c"], kind: Di
 
     members: one tensor each, or all in one.
     """
-    if len(members) <= 3:
-        return torch.stack([distance(p, q, kind) for p, q in combinations(members, 2)]).sum(0)
-    together = members if isinstance(members, Tensor) else torch.stack(list(members))
-    shape = len(together), *together.shape
-    both_ways = distance(together[:, None].expand(shape), together[None].expand(shape), kind).sum((0, 1))
-    return (both_ways - distance(together, together, kind).sum(0)) / 2
+    if len(members) > 3:
+        together = members if isinstance(members, Tensor) else torch.stack(list(members))
+        shape = len(together), *together.shape
+        both_ways = distance(together[:, None].expand(shape), together[None].expand(shape), kind).sum((0, 1))
+        return (both_ways - distance(together, together, kind).sum(0)) / 2  # each pair twice, and each with itself
+    shares = list(members)
+    if kind == "l1" and len(shares) == 3 and not (torch.is_grad_enabled() and any(p.requires_grad for p in shares)):
+        return _spread_of_three(*shares)
+    return torch.stack([distance(p, q, kind) for p, q in combinations(shares, 2)]).sum(0)
+
+
+def discrepancy_of(logits: Sequence[Logits] | Float[Tensor, "m b c"], kind: Distance) -> Float[Tensor, " b"]:
+    """The same of p = softmax(logits), for scores: without gradients, and on a processor in parts that fit its cache."""
+    return in_parts(lambda *heads: discrepancy([softmax(z, 1) for z in heads], kind), *logits)
+
+
+def _spread_of_three(p: Shares, q: Shares, r: Shares) -> Float[Tensor, "*many"]:
+    """|p - q| + |p - r| + |q - r| = 2 (max - min), in half the operations; its gradient would differ where two are equal."""
+    high = torch.maximum(torch.maximum(p, q), r)
+    low = torch.minimum(torch.minimum(p, q), r)
+    return (high - low).sum(-1) * (2 / p.shape[-1])

@@ -79,13 +79,17 @@ class Rows:
 
     def unlabeled(self) -> "Rows":
         """The rows that may still be picked, in the same order."""
-        return self.take(np.flatnonzero(~self.labeled))
+        return self.take(self.free())
+
+    def free(self) -> Int[np.ndarray, " m"]:
+        """Positions of the rows that may still be picked."""
+        return np.flatnonzero(~self.labeled)
 
     def take(self, positions: Int[np.ndarray, " m"]) -> "Rows":
         """These rows alone, in this order. Copies; a method for large pools reads parts of `vector` instead."""
         columns = (self.score, self.vector, self.probabilities, self.y)
         taken = (None if column is None else column[positions] for column in columns)
-        return Rows(tuple(self.ids[i] for i in positions), self.labeled[positions], *taken)
+        return Rows(tuple(map(self.ids.__getitem__, positions.tolist())), self.labeled[positions], *taken)
 
 
 @dataclass(frozen=True)

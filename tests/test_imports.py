@@ -27,7 +27,7 @@ LEVELS = [
     {"networks"},
     {"models", "pool", "selection", "schedule", "uncertainty", "discrepancy"},
     {"augment", "tasks", "views"},
-    {"checked", "device", "replay", "streams", "events", "values", "errors", "version"},
+    {"checked", "device", "replay", "streams", "events", "values", "errors", "version", "softmax"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

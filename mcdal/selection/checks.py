@@ -1,5 +1,7 @@
 """What must hold of every selection, whoever made it."""
 
+from itertools import compress
+
 import numpy as np
 from jaxtyping import Bool
 
@@ -10,24 +12,33 @@ from mcdal.values import Ids, Picks, Rows
 
 def check_picks(picks: Picks, rows: Rows, budget: int, who: str) -> None:
     """Raises SelectionError unless there are `budget` ids (or all that are left), each once, each in the pool and unlabeled."""
-    unlabeled = {id for id, labeled in zip(rows.ids, rows.labeled.tolist(), strict=True) if not labeled}
-    expected = min(budget, len(unlabeled))
-    seen: set[str] = set()
-    for id in picks.ids:
-        if id in seen:
-            raise SelectionError(f"{who} picked {id!r} twice")
-        if id not in unlabeled:
-            raise SelectionError(f"{who} picked {id!r}, which is labeled already or not in the pool")
-        seen.add(id)
+    picked = set(picks.ids)
+    labeled, there = rows.labeled, set()  # one look at each id of the pool, nothing built of them
+    for i in compress(range(len(rows.ids)), map(picked.__contains__, rows.ids)):
+        if not labeled[i]:
+            there.add(rows.ids[i])
+    if len(there) < len(picks.ids):
+        _name_the_first(picks.ids, there, who)
+    expected = min(budget, int(np.count_nonzero(~labeled)))
     if len(picks) != expected or len(picks.score) != expected:
         raise SelectionError(
             f"{who} picked {len(picks)} samples with {len(picks.score)} scores; {expected} were asked for"
         )
 
 
+def _name_the_first(picked: Ids, there: set[str], who: str) -> None:
+    seen: set[str] = set()
+    for id in picked:
+        if id in seen:
+            raise SelectionError(f"{who} picked {id!r} twice")
+        if id not in there:
+            raise SelectionError(f"{who} picked {id!r}, which is labeled already or not in the pool")
+        seen.add(id)
+
+
 def labeled_rows(ids: Ids, labeled_ids: frozenset[str]) -> Bool[np.ndarray, " n"]:
     """Which of `ids` have a label, as the mask that `Rows` carries."""
-    return np.fromiter((id in labeled_ids for id in ids), dtype=bool, count=len(ids))
+    return np.fromiter(map(labeled_ids.__contains__, ids), dtype=bool, count=len(ids))
 
 
 def refuse_bad_rows(rows: Rows) -> None:

@@ -1,18 +1,45 @@
 """Greedy coverage with a kernel: pick what brings the most weight of the pool closest to a pick."""
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
+from mcdal.selection.covering import pairs_within
 from mcdal.selection.k_center import chunks
 
 NARROW = 0.1
-"""A bandwidth below this share of the longest point is beyond what products in float32 resolve: differences are taken."""
+"""A bandwidth below this share of the longest point is beyond what products in float32 resolve."""
+NOTHING = 87.0
+"""exp(-87) is where normal float32 numbers end: a pair that is further apart than sqrt(87) bandwidths counts as 0."""
+PAIRS = 256
+"""Pairs a point, on average, whose kernels are kept where the bandwidth is narrow."""
 TIE = 1e-5
 """Gains that differ by less than this share of the largest are ties: two points that are near to each other alone always gain
 the same, and rounding must not decide."""
+TILE = 512, 4_096
+"""Points that are compared at once, with how many others."""
+ROUNDING = 2e-6
+"""How far the change of a gain may be off in float32, per weight that changed and as a share of the change."""
+
+Positions = Int[np.ndarray, " _"]
+
+
+class _Kernel(ABC):
+    @abstractmethod
+    def gains(self, where: Positions) -> Float[np.ndarray, " m"]:
+        """The true gains of these points."""
+
+    @abstractmethod
+    def reach(self, where: Positions) -> None:
+        """These points are labeled or picked: raises m."""
+
+    @abstractmethod
+    def lower(self, bound: Float[np.ndarray, " n"], where: Positions) -> bool:
+        """Whether it lowered in place what no gain can exceed (-inf: taken), in less time than has been spent, with `where`
+        now, on single gains since it last did."""
 
 
 def herd(
@@ -26,41 +53,22 @@ def herd(
 
     k(x, y) = exp(-||x - y||^2 / h^2), m_i the largest kernel of x_i to a labeled or picked point (Bae et al. 2024 and 2025,
     MaxHerding and UHerding). A gain can only shrink as picks are added, so only the candidates that come to the top with a
-    stale gain are computed again (Minoux 1978): the picks are those of the full search. Memory: a few numbers a point and
-    blocks of 512 x n.
+    stale gain are computed again (Minoux 1978). Where that takes long, all gains are lowered at once by what they have lost at
+    the points whose m has risen, which are the fewer the more picks there are. The picks are those of the full search.
+    Memory: a few numbers a point, tiles, and up to `PAIRS` kernels a point where the bandwidth is narrow.
     """
-    rows, free = torch.from_numpy(points), np.flatnonzero(~labeled)
-    norms, w = rows.square().sum(1), torch.from_numpy(weight.astype(np.float32))
-    best = torch.zeros(len(points))
-    narrow = bandwidth < NARROW * float(norms.max().sqrt())
-
-    def kernel(where: np.ndarray) -> torch.Tensor:
-        chosen = torch.from_numpy(where)
-        if narrow:
-            squared = torch.cdist(rows[chosen], rows, compute_mode="donot_use_mm_for_euclid_dist").square()
-        else:
-            squared = torch.addmm(norms, rows[chosen], rows.T, alpha=-2) + norms[chosen, None]
-        k = torch.exp(-squared.clamp_min(0) / bandwidth**2)
-        k[torch.arange(len(where)), chosen] = 1
-        return k
-
-    def gains(where: np.ndarray) -> np.ndarray:
-        return ((kernel(where) - best).clamp_min(0) @ w).double().numpy() / len(points)
-
-    centres = np.flatnonzero(labeled)
-    for part in chunks(len(centres), 512):
-        best = torch.maximum(best, kernel(centres[part]).amax(0))
-    gain = np.full(len(points), -np.inf)
-    for part in chunks(len(free), 512):
-        gain[free[part]] = gains(free[part])
+    kernel, free = _kernel(points, weight.astype(np.float32), bandwidth), np.flatnonzero(~labeled)
+    kernel.reach(np.flatnonzero(labeled))
+    bound = np.full(len(points), -np.inf)
+    bound[free] = kernel.gains(free)
     picks: list[int] = []
     reached: list[float] = []
     while len(picks) < min(budget, len(free)):
-        pick = _refreshed(gain, gains)
+        pick = _refreshed(bound, kernel)
         picks.append(pick)
-        reached.append(float(gain[pick]))
-        gain[pick] = -np.inf
-        best = torch.maximum(best, kernel(np.array([pick]))[0])
+        reached.append(float(bound[pick]))
+        bound[pick] = -np.inf
+        kernel.reach(np.array([pick]))
     return picks, reached
 
 
@@ -70,27 +78,140 @@ def nearest_pair(points: Float[np.ndarray, "l d"]) -> float | None:
     What is closer is the same image twice or nearly so, and says nothing about how far apart images are.
     """
     rows = torch.from_numpy(points)
-    least = float("inf")
-    for part in chunks(len(rows), 1_024):
-        apart = torch.cdist(rows[part], rows, compute_mode="donot_use_mm_for_euclid_dist")  # exact where it is small
-        least = min(least, float(apart[apart > 1e-3].min())) if (apart > 1e-3).any() else least
+    norms, least = rows.double().square().sum(1), float("inf")
+    for part in chunks(len(rows), 512):
+        for columns in chunks(part.stop, 4_096):
+            squared = torch.addmm(norms[columns], rows[part].double(), rows[columns].double().T, alpha=-2)
+            apart = squared.add_(norms[part, None]).clamp_min_(0).sqrt_()
+            least = min(least, float(torch.where(apart > 1e-3, apart, torch.inf).min()))
     return least if least < float("inf") else None
 
 
-def _refreshed(gain: Float[np.ndarray, " n"], gains: Callable[[np.ndarray], np.ndarray]) -> int:
-    """The first position of the largest true gain; stale ones are brought up to date in place, as few as are needed."""
-    fresh = np.zeros(len(gain), dtype=bool)
+def _kernel(points: Float[np.ndarray, "n d"], weight: Float[np.ndarray, " n"], bandwidth: float) -> _Kernel:
+    longest = float(np.sqrt(np.square(points).sum(1).max(initial=0)))
+    if bandwidth >= NARROW * longest:
+        return _Blocks(points, weight, bandwidth, narrow=False)
+    noise = 1e-5 * longest**2  # of a squared distance that is found by products
+    pairs = pairs_within(points, NOTHING * bandwidth**2 + noise, PAIRS * len(points))
+    if pairs is None:
+        return _Blocks(points, weight, bandwidth, narrow=True)
+    values = np.empty(len(pairs.first), dtype=np.float32)
+    for part in chunks(len(values), 4_096):
+        squared = np.square(points[pairs.first[part]] - points[pairs.second[part]]).sum(1)
+        values[part] = np.exp(-squared / np.float32(bandwidth**2))
+    lists = pairs.both_ways(values)
+    return _Lists(lists.indptr, lists.indices, lists.data, weight)
+
+
+class _Lists(_Kernel):
+    """Kernels that are not 0, kept: row i in data[start[i] : start[i + 1]], with the points at `there`."""
+
+    def __init__(self, start: np.ndarray, there: np.ndarray, data: np.ndarray, weight: np.ndarray):
+        self._start, self._there, self._data, self._weight = start, there, data, weight
+        self._best = np.zeros(len(weight), dtype=np.float32)
+
+    def gains(self, where: Positions) -> Float[np.ndarray, " m"]:
+        found = np.empty(len(where))
+        for part in chunks(len(where), 4_096):
+            first, size = self._start[where[part]], np.diff(self._start)[where[part]]  # at least 1: itself
+            begin = np.cumsum(size) - size
+            entries = np.arange(size.sum()) + np.repeat(first - begin, size)
+            there = self._there[entries]
+            more = np.maximum(self._data[entries] - self._best[there], 0).astype(np.float64) * self._weight[there]
+            found[part] = np.add.reduceat(more, begin) / len(self._weight)
+        return found
+
+    def reach(self, where: Positions) -> None:
+        for i in where.tolist():
+            row = slice(self._start[i], self._start[i + 1])
+            there = self._there[row]
+            self._best[there] = np.maximum(self._best[there], self._data[row])
+
+    def lower(self, bound: Float[np.ndarray, " n"], where: Positions) -> bool:
+        return False
+
+
+class _Blocks(_Kernel):
+    """Kernels in tiles, found when they are needed, by products: in float64 where the bandwidth is narrow."""
+
+    def __init__(self, points: Float[np.ndarray, "n d"], weight: np.ndarray, bandwidth: float, narrow: bool):
+        self._rows, self._weight = torch.from_numpy(points), torch.from_numpy(weight)
+        self._dtype, self._scale = torch.float64 if narrow else torch.float32, 1 / bandwidth**2
+        parts = [part.to(self._dtype).square().sum(1) for part in torch.split(self._rows, TILE[1])]
+        self._norms = torch.cat(parts) * self._scale
+        self._best = torch.zeros(len(points))
+        self._level = self._best.clone()  # m when the bounds were lowered last, and which gains were computed since
+        self._since, self._spent = np.zeros(len(points), dtype=bool), 0
+
+    def gains(self, where: Positions) -> Float[np.ndarray, " m"]:
+        return self._summed(where, None, self._best, None)
+
+    def reach(self, where: Positions) -> None:
+        every = torch.arange(len(self._rows))
+        for part in chunks(len(where), TILE[0]):
+            for columns in torch.split(every, TILE[1]):
+                highest = self._tile(torch.from_numpy(where[part]), columns, self._rows[columns]).amax(0)
+                self._best[columns] = torch.maximum(self._best[columns], highest)
+
+    def lower(self, bound: Float[np.ndarray, " n"], where: Positions) -> bool:
+        risen = ((self._best > self._level) & (self._weight > 0)).nonzero()[:, 0]
+        old = np.flatnonzero((bound > -np.inf) & ~self._since)  # what is younger has lost an unknown part of it already
+        self._spent += len(where) * len(bound)
+        if len(risen) == 0 or self._spent < len(old) * len(risen):
+            self._since[where] = True
+            return False
+        if 2 * len(risen) > len(bound):
+            bound[old] = np.minimum(bound[old], self.gains(old))
+        else:
+            less = self._summed(old, risen, self._level[risen], self._best[risen])
+            off = ROUNDING * (less + float(self._weight[risen].sum()) / len(bound))
+            bound[old] -= np.maximum(less - off, 0)
+        self._level, self._spent = self._best.clone(), 0
+        self._since[:] = False
+        return True
+
+    def _summed(
+        self, where: Positions, columns: Tensor | None, low: Tensor, high: Tensor | None
+    ) -> Float[np.ndarray, " m"]:
+        """(1/n) sum over the columns of w (max(k - low, 0) - max(k - high, 0)), without the latter where high is None."""
+        found = np.zeros(len(where))
+        at = torch.arange(len(self._rows)) if columns is None else columns
+        weight = self._weight if columns is None else self._weight[columns]
+        for start in range(0, len(at), TILE[1]):
+            block = slice(start, start + TILE[1])
+            rows = self._rows[block] if columns is None else self._rows[at[block]]
+            for part in chunks(len(where), TILE[0]):
+                k = self._tile(torch.from_numpy(where[part]), at[block], rows)
+                if high is not None:  # max(k - low, 0) - max(k - high, 0) = max(min(k, high) - low, 0)
+                    torch.minimum(k, high[block], out=k)
+                found[part] += (k.sub_(low[block]).clamp_min_(0) @ weight[block]).double().numpy()
+        return found / len(self._rows)
+
+    def _tile(self, where: Tensor, columns: Tensor, there: Tensor) -> Float[Tensor, "m t"]:
+        here, there = self._rows[where].to(self._dtype), there.to(self._dtype)
+        k = torch.addmm(-self._norms[columns], here, there.T, alpha=2 * self._scale)
+        k = k.sub_(self._norms[where, None]).clamp_max_(0).exp_().float()
+        place = torch.searchsorted(columns, where).clamp_max(len(columns) - 1)
+        same = (columns[place] == where).nonzero()[:, 0]
+        k[same, place[same]] = 1  # itself, whatever rounding says
+        return k
+
+
+def _refreshed(bound: Float[np.ndarray, " n"], kernel: _Kernel) -> int:
+    """The first position of the largest true gain; bounds are made true in place, as few as are needed."""
+    fresh = np.zeros(len(bound), dtype=bool)
     size = 16
     while True:
-        largest = gain.max()
-        leading = np.flatnonzero(gain >= largest - TIE * largest)
+        largest = bound.max()
+        leading = np.flatnonzero(bound >= largest - TIE * largest)
         if fresh[leading].all():
             return int(leading[0])
-        few = np.argpartition(-gain, min(size, len(gain) - 1))[:size]
+        few = np.argpartition(-bound, min(size, len(bound) - 1))[:size]
         stale = np.union1d(few, leading)
-        stale = stale[~fresh[stale] & (gain[stale] > -np.inf)]
-        # In the blocks' own precision a refreshed gain may come out above its bound by a last bit; it must not grow.
-        for part in chunks(len(stale), 512):
-            gain[stale[part]] = np.minimum(gain[stale[part]], gains(stale[part]))
+        stale = stale[~fresh[stale] & (bound[stale] > -np.inf)]
+        if kernel.lower(bound, stale):
+            continue
+        # In the tiles' own precision a refreshed gain may come out above its bound by a last bit; it must not grow.
+        bound[stale] = np.minimum(bound[stale], kernel.gains(stale))
         fresh[stale] = True
         size = min(2 * size, 512)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -118,9 +119,7 @@ class Strategy:
 
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
         """`budget` ids among the rows that are not labeled. Default: the largest scores, ties by id."""
-        unlabeled = _scored(self, rows)
-        assert unlabeled.score is not None
-        return top(unlabeled.ids, unlabeled.score, budget)
+        return top(rows.ids, _score(self, rows), budget, rows.free())
 
     def state(self) -> Mapping[str, Stateful]:
         """Own networks and optimizers by name, kept in every checkpoint."""
@@ -156,16 +155,14 @@ class Scored(Strategy):
         at_least(self, "strategy", 0, "beta")
 
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
-        unlabeled = _scored(self, rows)
-        assert unlabeled.score is not None
-        return stochastic_top(unlabeled.ids, unlabeled.score, budget, seed, self.sampling, self.beta)
+        score = _score(self, rows)
+        return stochastic_top(rows.ids, score, budget, seed, self.sampling, self.beta, rows.free())
 
 
-def _scored(strategy: Strategy, rows: Rows) -> Rows:
-    """The unlabeled ids and scores; vectors are left where they are."""
+def _score(strategy: Strategy, rows: Rows) -> Float[np.ndarray, " n"]:
     if rows.score is None:
         raise SelectionError(f"{type(strategy).__name__} measures no score: override `measure` or `select`")
-    return Rows(rows.ids, rows.labeled, rows.score).unlabeled()
+    return rows.score
 
 
 def overrides(strategy: Strategy, hook: str) -> bool:

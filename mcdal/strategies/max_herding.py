@@ -23,8 +23,8 @@ class MaxHerding(Strategy):
     about = About(
         paper="Bae et al. 2024, *Generalized Coverage for More Robust Low-Budget Active Learning*",
         needs=("features",),
-        cost="all pairs of samples once, in blocks, then few of them again with each pick: O(N^2 d)",
-        memory="a copy of the features, a few numbers a sample, blocks of 512 x N",
+        cost="all pairs of samples in blocks, then some of them again, the fewer the more is picked: O(N^2 d log b)",
+        memory="a copy of the features, a few numbers a sample, up to 256 where the bandwidth is narrow",
         use="small budgets with self-supervised features, where ProbCover's radius is hard to choose; a cold start",
         avoid="pools of many hundred thousands, and larger budgets",
     )

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mcdal.discrepancy import Distance, discrepancy
+from mcdal.discrepancy import Distance, discrepancy, discrepancy_of
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.aside import aside
 from mcdal.models.base import Model
@@ -88,6 +88,9 @@ class MCDAL(Scored):
         assert batch.output is not None
         if self._model is None:
             raise SelectionError("MCDAL has no heads yet: train with this object first (`train` attaches it)")
+        if batch.output.logits.ndim == 2:
+            logits = [batch.output.logits, *self._heads(batch.output.features)]
+            return Measurement(score=discrepancy_of(logits, self.distance))
         return Measurement(score=self._discrepancy(batch.output))
 
     def state(self) -> Mapping[str, Stateful]:

@@ -27,7 +27,7 @@ class ProbCover(Strategy):
         paper="Yehuda et al. 2022, *Active Learning Through a Covering Lens*",
         needs=("features",),
         cost="all pairs of samples once, in blocks: O(N^2 d)",
-        memory="a copy of the features, and 4 bytes a pair within delta, up to 400 MB; beyond that pairs are found anew",
+        memory="a copy of the features, and up to 256 neighbours a sample within delta; with more of them they are found anew",
         use="the first labels of a pool, with self-supervised features and delta chosen for them; a cold start",
         avoid="larger budgets: once everything is covered it is Random",
     )

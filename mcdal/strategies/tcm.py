@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from mcdal.checked import at_least
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.top import top
@@ -52,5 +50,4 @@ class TCM(Strategy):
         refuse_bad_rows(rows)
         if rows.labeled.sum() < self.until * rows.probabilities.shape[1]:
             return self._typical.select(rows, budget, seed)
-        free = np.flatnonzero(~rows.labeled)
-        return top(tuple(rows.ids[i] for i in free), rows.score[free], budget)
+        return top(rows.ids, rows.score, budget, rows.free())

@@ -55,7 +55,7 @@ class TypiClust(Strategy):
         points, labeled = unit(rows.vector, order), rows.labeled[order]
         k = min(int(labeled.sum()) + budget, self.clusters, len(order))
         cluster = k_means(points, k, seed)[0]
-        queues = [self._queue(points, labeled, members) for members in self._in_turn(cluster, labeled, k)]
+        queues = (self._queue(points, labeled, members) for members in self._in_turn(cluster, labeled, k))
         picks = in_turn(queues, budget)
         return Picks(tuple(rows.ids[order[i]] for i, _ in picks), np.array([t for _, t in picks], dtype=np.float64))
 

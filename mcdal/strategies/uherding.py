@@ -33,8 +33,8 @@ class UHerding(Strategy):
     about = About(
         paper="Bae et al. 2025, *Uncertainty Herding: One Active Learning Method for All Label Budgets*",
         needs=("probabilities", "features", "training"),
-        cost="a second network like the task model; all pairs of samples once, in blocks: O(N^2 d)",
-        memory="the second network with its optimizer; a copy of the features, a few numbers a sample, blocks of 512 x N",
+        cost="a second network like the task model; all pairs of samples in blocks, once or a few times: O(N^2 d)",
+        memory="the second network with its optimizer; a copy of the features, up to 256 numbers a sample for a narrow bandwidth",
         use="where one method has to do from the first labels to the last",
         avoid="pools of many hundred thousands; networks that are too large to be trained twice",
     )

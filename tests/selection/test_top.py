@@ -142,3 +142,41 @@ def test_power_refuses_negative_scores_by_name_and_every_lot_refuses_nan():
     for sampling in ("top", "power", "softmax", "softrank"):
         with pytest.raises(SelectionError, match="the first of sample 'b'"):
             stochastic_top(("a", "b"), np.array([1.0, np.nan]), 1, 0, sampling, 1.0)
+
+
+@pytest.mark.parametrize("kind", ["spread", "ties", "equal", "steps", "infinite"])
+@pytest.mark.parametrize("budget", [1, 40, 500, 4_999])
+def test_top_of_many_is_sorting_them(kind, budget, monkeypatch):
+    """With a bound read off 256 of 5,000 scores, among some of the rows."""
+    monkeypatch.setitem(top.__globals__, "SAMPLED", 256)
+    random = np.random.default_rng(budget)
+    score = {
+        "spread": random.normal(size=5_000).astype("f4"),
+        "ties": random.integers(0, 5, 5_000).astype(float),
+        "equal": np.zeros(5_000),
+        "steps": np.sort(random.normal(size=5_000)),  # the evenly spaced ones are of all sizes
+        "infinite": np.where(random.random(5_000) < 0.4, -np.inf, random.normal(size=5_000)),
+    }[kind]
+    ids = tuple(f"{i:04d}" for i in random.permutation(5_000))
+    among = np.flatnonzero(random.random(5_000) < 0.9)
+    picks = top(ids, score, budget, among)
+    expected = sorted((-float(score[i]), ids[i]) for i in among)[:budget]
+    assert picks.ids == tuple(id for _, id in expected)
+    assert picks.score.tolist() == [-s for s, _ in expected]
+    whole = top(ids, score, budget)
+    assert whole.ids == tuple(id for _, id in sorted(zip(-score, ids, strict=True))[:budget])
+
+
+def test_a_periodic_score_hides_its_largest_from_the_bound(monkeypatch):
+    monkeypatch.setitem(top.__globals__, "SAMPLED", 100)
+    score = np.where(np.arange(1_000) % 10 == 0, 1.0, 0.0)  # every tenth is large, and is all that is sampled
+    picks = top(tuple(f"{i:03d}" for i in range(1_000)), score, 150)
+    assert picks.score.tolist() == [1.0] * 100 + [0.0] * 50
+    assert picks.ids[100:] == tuple(f"{i:03d}" for i in range(60) if i % 10)[:50]
+
+
+def test_a_nan_that_cannot_be_picked_is_no_error():
+    score = np.array([np.nan, 1.0, 2.0, np.nan])
+    assert top(("a", "b", "c", "d"), score, 1, np.array([1, 2])).ids == ("c",)
+    with pytest.raises(SelectionError, match="1 of 2 scores are NaN, the first of sample 'd'"):
+        top(("a", "b", "c", "d"), score, 1, np.array([1, 3]))

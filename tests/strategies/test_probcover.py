@@ -38,7 +38,7 @@ def naive(rows, delta, budget):
 @pytest.mark.parametrize("seed", range(4))
 def test_picks_are_those_of_the_naive_version(seed, kept, monkeypatch):
     if not kept:
-        monkeypatch.setattr(mcdal.selection.covering, "EDGES", 10)
+        monkeypatch.setattr(mcdal.selection.covering, "PAIRS", 0)
     given = rows(seed=seed)
     picks = select(ProbCover(delta=0.5), given, 8)
     expected, gains = naive(given, 0.5, 8)

@@ -1,0 +1,37 @@
+"""What is refused of a selection, and by which name."""
+
+import numpy as np
+import pytest
+
+from mcdal.errors import SelectionError
+from mcdal.selection import check_picks, labeled_rows
+from mcdal.values import Picks, Rows
+
+ROWS = Rows(("a", "b", "c", "d"), np.array([False, True, False, False]))
+
+
+def picks(*ids, scores=None):
+    return Picks(ids, np.zeros(len(ids) if scores is None else scores))
+
+
+@pytest.mark.parametrize(
+    ("made", "budget", "message"),
+    [
+        (picks("c", "a", "c"), 3, "Mine picked 'c' twice"),
+        (picks("c", "b"), 2, "Mine picked 'b', which is labeled already or not in the pool"),
+        (picks("c", "e", "c"), 3, "Mine picked 'e', which is labeled"),
+        (picks("c"), 2, "Mine picked 1 samples with 1 scores; 2 were asked for"),
+        (picks("c", "a"), 1, "Mine picked 2 samples with 2 scores; 1 were"),
+        (picks("c", "a", scores=1), 2, "2 samples with 1 scores"),
+        (picks("c", "a"), 9, "2 samples with 2 scores; 3 were"),
+    ],
+)
+def test_bad_picks(made, budget, message):
+    with pytest.raises(SelectionError, match=message):
+        check_picks(made, ROWS, budget, "Mine")
+
+
+def test_good_picks():
+    check_picks(picks("d", "a"), ROWS, 2, "Mine")
+    check_picks(picks("d", "a", "c"), ROWS, 9, "Mine")
+    assert labeled_rows(ROWS.ids, frozenset({"b", "z"})).tolist() == [False, True, False, False]
