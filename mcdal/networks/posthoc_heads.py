@@ -16,6 +16,9 @@ from mcdal.schedule import Optimization, set_rate
 
 Positions = Int[np.ndarray, " _"]
 
+KEPT = 1 << 29
+"""Bytes up to which standardized features are kept in memory during a fit; beyond, they are read batch by batch."""
+
 
 class PosthocHeads(nn.Module):
     """`sets` x `heads` linear heads on d features. A set is one MCDAL: its heads and the task's own p are compared pairwise.
@@ -30,22 +33,21 @@ class PosthocHeads(nn.Module):
         self._shape = sets, heads, classes
         self._distance = distance
 
-    def forward(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b s h c"]:
-        logits: Tensor = self.linear(z)
-        return logits.view(len(z), *self._shape)
+    def forward(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "s h c b"]:
+        """Logits. Samples lie last: along many of them a processor is quick, along few classes it is not."""
+        logits = torch.addmm(self.linear.bias[:, None], self.linear.weight, z.T)
+        return logits.view(*self._shape, len(z))
 
     def cross_entropy(self, z: Float[Tensor, "b d"], y: Int[Tensor, " b"]) -> Float[Tensor, ""]:
         """sum_k CE(p_k, y), the mean over the batch, summed over the sets."""
-        sets, heads, _ = self._shape
-        logits = self(z)
-        labels = y[:, None, None].expand(-1, sets, heads)
-        return F.cross_entropy(logits.flatten(0, 2), labels.flatten(), reduction="sum") / len(z)
+        logits = self(z).flatten(0, 1)
+        return F.cross_entropy(logits, y.expand(len(logits), -1), reduction="sum") / len(z)
 
     def discrepancy(self, z: Float[Tensor, "b d"], p: Float[Tensor, "b c"]) -> Float[Tensor, "b s"]:
         """Eq. 4 of each set: D(x) = sum of d over all pairs of {p, p_1 ... p_n}."""
-        own = self(z).softmax(-1)
-        members = [p[:, None].expand(-1, self._shape[0], -1), *own.unbind(2)]
-        return discrepancy(members, self._distance)
+        own = self(z).softmax(2).transpose(2, 3)  # s h b c
+        members = [p.expand(self._shape[0], -1, -1), *own.unbind(1)]
+        return discrepancy(members, self._distance).T
 
 
 @dataclass(frozen=True)
@@ -91,23 +93,26 @@ def fit(
     optimization: Optimization,
     passes: int,
     batch_size: int,
+    labeled_batch_size: int,
     random: np.random.Generator,
 ) -> list[float]:
     """Trains the heads by MCDAL's steps A and B, one of each a batch of unlabeled rows; gives the mean L_dis of each pass.
 
-    A pass sees each unlabeled row once. y: class index of each row that `labeled` names. A batch has at most as many labeled
-    rows as there are.
+    A pass sees each unlabeled row once. y: class index of each row that `labeled` names.
     """
     optimizer = optimization.optimizer(heads.parameters())
-    steps = passes * -(-len(unlabeled) // batch_size)
-    some_labeled = _endless(labeled, min(batch_size, len(labeled)), random)
+    rows = _Shuffled(features, unlabeled, batch_size, random)
+    known = _Shuffled(features, labeled, min(labeled_batch_size, len(labeled)), random)
+    classes = y[torch.from_numpy(known.order)]
+    some_labeled = (batch for _ in iter(int, 1) for batch in known.once())  # endlessly
+    steps = passes * rows.batches
     means, step = [], 0
     for _ in range(passes):
         total = torch.zeros((), dtype=torch.float64)
-        for batch in _once(unlabeled, batch_size, random):
+        for batch in rows.once():
             set_rate(optimizer, optimization.rate(step, steps, 0, 0))
-            known = next(some_labeled)
-            total += _step(heads, optimizer, features[known][0], y[torch.from_numpy(known)], *features[batch])
+            few = next(some_labeled)
+            total += _step(heads, optimizer, known[few][0], classes[few], *rows[batch])
             step += 1
         means.append(float(total) / len(unlabeled))
     return means
@@ -128,20 +133,35 @@ def _step(
     return apart.detach().mean(1).sum().double()
 
 
-def _once(positions: Positions, size: int, random: np.random.Generator) -> Iterator[Positions]:
-    """All positions in random order, in batches; the last may be smaller."""
-    order = random.permutation(positions)
-    return (order[first : first + size] for first in range(0, len(order), size))
+class _Shuffled:
+    """Rows in batches that lie together: shuffled once, then cut anew at a random place in every pass.
 
+    order: positions of the rows as they were shuffled. A batch is a stretch of it, or its end and its beginning.
+    """
 
-def _endless(positions: Positions, size: int, random: np.random.Generator) -> Iterator[Positions]:
-    """Full batches from permutation after permutation; a batch may run from one into the next."""
-    waiting = positions[:0]
-    while True:
-        while len(waiting) < size:
-            waiting = np.concatenate([waiting, random.permutation(positions)])
-        yield waiting[:size]
-        waiting = waiting[size:]
+    def __init__(self, features: Features, positions: Positions, size: int, random: np.random.Generator):
+        self.order: Positions = random.permutation(positions)
+        self.batches = -(-len(positions) // size)
+        self._features, self._size, self._random = features, size, random
+        width = features.vector.shape[1] + features.probabilities.shape[1]
+        self._kept = features[self.order] if 4 * width * len(positions) <= KEPT else None
+        if self._kept is not None:  # probabilities as the heads give them: samples last
+            self._kept = self._kept[0], self._kept[1].T.contiguous().T
+
+    def once(self) -> Iterator[slice | Int[Tensor, " b"]]:
+        """Batches that name each row once, in random order; one of them may be smaller."""
+        n, start = len(self.order), int(self._random.integers(len(self.order)))
+        for k in self._random.permutation(self.batches).tolist():
+            first, last = start + k * self._size, start + min((k + 1) * self._size, n)
+            if last <= n or first >= n:
+                yield slice(first % n, (last - 1) % n + 1)
+            else:
+                yield torch.arange(first, last) % n
+
+    def __getitem__(self, batch: slice | Int[Tensor, " b"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b c"]]:
+        if self._kept is not None:
+            return self._kept[0][batch], self._kept[1][batch]
+        return self._features[self.order[batch if isinstance(batch, slice) else batch.numpy()]]
 
 
 def apart(heads: PosthocHeads, features: Features, positions: Positions) -> Float[Tensor, " m"]:

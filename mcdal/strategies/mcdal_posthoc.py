@@ -59,10 +59,12 @@ class MCDALPosthoc(Strategy):
     """Independent sets of heads whose discrepancies are averaged: more make the score steadier."""
     distance: Distance = "l1"
     """d(p, q): l1 = mean |p_c - q_c| (Eq. 3), l2 = Euclidean norm / C, kl = mean of KL(p|q) and KL(q|p)."""
-    passes: int = 10
+    passes: int = 100
     """Times that each unlabeled row is seen."""
-    batch_size: int = 128
-    """Unlabeled rows a step, and labeled ones where there are so many."""
+    batch_size: int = 1024
+    """Unlabeled rows a step."""
+    labeled_batch_size: int = 256
+    """Labeled rows a step, or all that there are."""
     lr: float = 1.0
     """Learning rate of SGD with momentum .9 and weight decay 5e-4, times .2 after 30, 60 and 80 % of the steps. 1 suits
     features of length 1; without `standardize`, .1 is the paper's for those of its network."""
@@ -72,7 +74,7 @@ class MCDALPosthoc(Strategy):
 
     def __post_init__(self) -> None:
         at_least(self, "strategy", 2, "heads")
-        at_least(self, "strategy", 1, "pairs", "passes", "batch_size")
+        at_least(self, "strategy", 1, "pairs", "passes", "batch_size", "labeled_batch_size")
         above_zero(self, "strategy", "lr")
 
     def measure(self, batch: Batch) -> Measurement:
@@ -105,7 +107,7 @@ class MCDALPosthoc(Strategy):
         random = numpy_generator(seed, "mcdal_posthoc", "batches")
         by_pass = fit(
             heads, features, labeled, torch.from_numpy(y), unlabeled, Optimization(lr=self.lr), self.passes, self.batch_size,
-            random,
+            self.labeled_batch_size, random,
         )  # fmt: skip
         mean = float(apart(heads, features, labeled).mean())
         self.fitted = Fit(tuple(by_pass), _late_change(by_pass), mean)

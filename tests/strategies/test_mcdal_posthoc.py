@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.measuring import select
+from mcdal.networks import posthoc_heads
 from mcdal.networks.posthoc_heads import Features, PosthocHeads, apart, fit, moments
 from mcdal.schedule import Optimization
 from mcdal.strategies.mcdal_posthoc import MCDALPosthoc
@@ -34,29 +35,39 @@ def naive_discrepancy(p, heads, z):
     return torch.stack([sum((a[i] - b[i]).abs().sum() / c for a, b in combinations(members, 2)) for i in range(len(p))])
 
 
-def naive_fit(heads, z, p, y, labeled, unlabeled, lr, passes, size, random):
+def cuts(order, size, random):
+    """Batches of one pass: the order as a ring, cut at a random place, its parts in random order."""
+    start = random.integers(len(order))
+    ring = [*order[start:], *order[:start]]
+    for k in random.permutation(-(-len(order) // size)):
+        yield ring[k * size : (k + 1) * size]
+
+
+def naive_fit(heads, z, p, y, labeled, unlabeled, lr, passes, sizes, random):
     """Steps A and B with one optimizer a set. The batches are drawn as `fit` draws them."""
     optimizer = torch.optim.SGD([w for h in heads for w in h.parameters()], lr=lr, momentum=0.9, weight_decay=5e-4)
-    steps, step, waiting, few = passes * -(-len(unlabeled) // size), 0, [], min(size, len(labeled))
+    steps, step = passes * -(-len(unlabeled) // sizes[0]), 0
+    unlabeled, labeled = random.permutation(unlabeled), random.permutation(labeled)
+    known = (batch for _ in range(10**6) for batch in cuts(labeled, min(sizes[1], len(labeled)), random))
     cross_entropy = lambda k: sum(F.cross_entropy(h(z[k]), y[k]) for h in heads)  # noqa: E731
     for _ in range(passes):
-        order = random.permutation(unlabeled)
-        while len(order):
-            u, order = order[:size], order[size:]
-            while len(waiting) < few:
-                waiting = [*waiting, *random.permutation(labeled)]
-            known, waiting = waiting[:few], waiting[few:]
+        for u in cuts(unlabeled, sizes[0], random):
+            few = next(known)
             optimizer.param_groups[0]["lr"] = lr * 0.2 ** sum(step >= round(m * steps) for m in (0.3, 0.6, 0.8))
             for loss in (cross_entropy, lambda k: cross_entropy(k) - naive_discrepancy(p[u], heads, z[u]).mean()):  # noqa: B023
                 optimizer.zero_grad()
-                loss(known).backward()
+                loss(few).backward()
                 optimizer.step()
             step += 1
 
 
 @pytest.mark.parametrize(("sets", "number"), [(1, 2), (2, 2), (2, 3)])
-@pytest.mark.parametrize(("size", "standardized"), [(16, True), (64, False)])
-def test_the_fit_is_steps_a_and_b_of_separate_heads(sets, number, size, standardized):
+@pytest.mark.parametrize(
+    ("sizes", "standardized", "kept"), [((16, 7), True, True), ((16, 7), True, False), ((64, 64), False, True)]
+)
+def test_the_fit_is_steps_a_and_b_of_separate_heads(sets, number, sizes, standardized, kept, monkeypatch):
+    if not kept:
+        monkeypatch.setattr(posthoc_heads, "KEPT", 0)
     given = rows()
     features = Features.of(given.vector, given.probabilities, np.arange(60), standardized)
     labeled, unlabeled = np.flatnonzero(given.labeled), np.flatnonzero(~given.labeled)
@@ -70,9 +81,9 @@ def test_the_fit_is_steps_a_and_b_of_separate_heads(sets, number, size, standard
             for k in range(number):
                 separate[s][k].weight.copy_(weight[s, k])
                 separate[s][k].bias.copy_(bias[s, k])
-    by_pass = fit(heads, features, labeled, y, unlabeled, Optimization(lr=0.3), 4, size, np.random.default_rng(7))
+    by_pass = fit(heads, features, labeled, y, unlabeled, Optimization(lr=0.3), 4, *sizes, np.random.default_rng(7))
     for one in separate:
-        naive_fit(one, z, p, y, labeled, unlabeled, 0.3, 4, size, np.random.default_rng(7))
+        naive_fit(one, z, p, y, labeled, unlabeled, 0.3, 4, sizes, np.random.default_rng(7))
     with torch.no_grad():
         expected = torch.stack([naive_discrepancy(p, one, z) for one in separate]).mean(0)
         for s in range(sets):
@@ -177,7 +188,16 @@ def test_vectors_may_be_mapped_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"heads": 1}, {"pairs": 0}, {"passes": 0}, {"batch_size": 0}, {"lr": 0.0}, {"lr": float("nan")}]
+    "fields",
+    [
+        {"heads": 1},
+        {"pairs": 0},
+        {"passes": 0},
+        {"batch_size": 0},
+        {"labeled_batch_size": 0},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+    ],
 )
 def test_bad_fields_are_refused(fields):
     (name,) = fields
