@@ -36,7 +36,7 @@ def in_parts(score: Callable[..., Tensor], *batches: Float[Tensor, "b ..."]) -> 
 
     Without gradients, so that `score` may work in place on what it made itself.
     """
-    size = max(batch.numel() * batch.element_size() for batch in batches)
+    size = sum(batch.numel() * batch.element_size() for batch in batches)
     if batches[0].device.type != "cpu" or size <= PART:
         return score(*batches)
     rows = max(1, PART * len(batches[0]) // size)

@@ -94,10 +94,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class Picks:
-    """What to label next, most wanted first. `score` is why, one number a pick."""
+    """What to label next, most wanted first. `score` is why, one number a pick.
+
+    places: where the picks stand in the rows they were chosen from, where that is known; a hint that saves a search, never
+    believed.
+    """
 
     ids: Ids
     score: Float[np.ndarray, " b"]
+    places: Int[np.ndarray, " b"] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -3,7 +3,7 @@
 from itertools import compress
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from mcdal.errors import SelectionError
 from mcdal.selection.top import refuse_nan
@@ -12,26 +12,37 @@ from mcdal.values import Ids, Picks, Rows
 
 def check_picks(picks: Picks, rows: Rows, budget: int, who: str) -> None:
     """Raises SelectionError unless there are `budget` ids (or all that are left), each once, each in the pool and unlabeled."""
-    picked = set(picks.ids)
-    labeled, there = rows.labeled, set()  # one look at each id of the pool, nothing built of them
-    for i in compress(range(len(rows.ids)), map(picked.__contains__, rows.ids)):
-        if not labeled[i]:
-            there.add(rows.ids[i])
-    if len(there) < len(picks.ids):
-        _name_the_first(picks.ids, there, who)
-    expected = min(budget, int(np.count_nonzero(~labeled)))
+    free = _unlabeled_among(picks, rows)
+    if len(free) < len(picks.ids):
+        _name_the_first(picks.ids, free, who)
+    expected = min(budget, int(np.count_nonzero(~rows.labeled)))
     if len(picks) != expected or len(picks.score) != expected:
         raise SelectionError(
             f"{who} picked {len(picks)} samples with {len(picks.score)} scores; {expected} were asked for"
         )
 
 
-def _name_the_first(picked: Ids, there: set[str], who: str) -> None:
+def _unlabeled_among(picks: Picks, rows: Rows) -> set[str]:
+    """The picked ids that are in the pool and unlabeled. Where the picks stand is looked up if they do not say so truly."""
+    places = picks.places
+    if places is None or not _stand_there(picks.ids, places, rows.ids):
+        there = map(set(picks.ids).__contains__, rows.ids)  # one look at each id of the pool, nothing built of them
+        places = np.fromiter(compress(range(len(rows.ids)), there), dtype=np.int64)
+    return set(map(rows.ids.__getitem__, places[~rows.labeled[places]].tolist()))
+
+
+def _stand_there(picked: Ids, places: Int[np.ndarray, " _"], ids: Ids) -> bool:
+    if len(places) != len(picked) or not ((places >= 0) & (places < len(ids))).all():
+        return False
+    return all(map(str.__eq__, map(ids.__getitem__, places.tolist()), picked))
+
+
+def _name_the_first(picked: Ids, free: set[str], who: str) -> None:
     seen: set[str] = set()
     for id in picked:
         if id in seen:
             raise SelectionError(f"{who} picked {id!r} twice")
-        if id not in there:
+        if id not in free:
             raise SelectionError(f"{who} picked {id!r}, which is labeled already or not in the pool")
         seen.add(id)
 

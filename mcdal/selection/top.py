@@ -11,8 +11,10 @@ from mcdal.errors import SelectionError
 from mcdal.values import Picks
 
 Sampling: TypeAlias = Literal["top", "power", "softmax", "softrank"]
-SAMPLED = 16_384
+SAMPLED = 4_096
 """Scores that a first bound of the largest ones is read off."""
+WORTHWHILE = 4
+"""Times that many scores, from which on that is quicker than a partition of all."""
 
 
 def top(
@@ -28,31 +30,34 @@ def top(
     budget = min(budget, len(given))
     if budget <= 0:
         return Picks((), given[:0].astype(np.float64))
-    likely = _at_least(given, budget)
-    among_likely = given[likely]
-    threshold = np.partition(among_likely, len(likely) - budget)[len(likely) - budget]
-    certain, tied = likely[among_likely > threshold], likely[among_likely == threshold]
-    if among is not None:
-        certain, tied = among[certain], among[tied]
+    likely = _above_a_bound(given, budget)
+    values = given if likely is None else given[likely]
+    threshold = np.partition(values, len(values) - budget)[len(values) - budget]
+    certain, tied = np.flatnonzero(values > threshold), np.flatnonzero(values == threshold)
+    for positions in (likely, among):  # back to where they stand in `ids`
+        if positions is not None:
+            certain, tied = positions[certain], positions[tied]
     if len(certain) + len(tied) > budget:
         tied = np.array(sorted(tied.tolist(), key=ids.__getitem__)[: budget - len(certain)], dtype=np.int64)
     chosen = _ranked(ids, score, np.concatenate([certain, tied]))
-    return Picks(tuple(ids[i] for i in chosen.tolist()), score[chosen].astype(np.float64))
+    return Picks(tuple(map(ids.__getitem__, chosen.tolist())), score[chosen].astype(np.float64), chosen)
 
 
-def _at_least(score: Shaped[np.ndarray, " n"], budget: int) -> Int[np.ndarray, " m"]:
-    """Positions of all scores above a bound that lets at least `budget` through; all positions where none is found.
+def _above_a_bound(score: Shaped[np.ndarray, " n"], budget: int) -> Int[np.ndarray, " m"] | None:
+    """Positions of all scores of at least a bound that `budget` or more reach; None where it would not pay or none is found.
 
     The bound is read off some scores, evenly spaced: comparing all with it is an eighth of the work of a partition.
     """
-    some = score[:: max(1, len(score) // SAMPLED)]
-    expected = budget * len(some) / len(score)
+    step = len(score) // SAMPLED
+    if step < WORTHWHILE:
+        return None
+    some = score[::step]
+    expected = budget / step
     rank = int(expected + 4 * expected**0.5 + 8)  # four standard deviations more than are needed
-    if rank < len(some) // 2:
-        found = np.flatnonzero(score >= np.partition(some, len(some) - rank)[len(some) - rank])
-        if len(found) >= budget:
-            return found
-    return np.arange(len(score))
+    if rank >= len(some) // 2:
+        return None
+    found = np.flatnonzero(score >= np.partition(some, len(some) - rank)[len(some) - rank])
+    return found if len(found) >= budget else None
 
 
 def _ranked(
@@ -61,9 +66,12 @@ def _ranked(
     """The largest score first, ties by id."""
     ordered: Int[np.ndarray, " b"] = chosen[np.argsort(score[chosen], kind="stable")[::-1]]
     ranked = score[ordered]
-    if (ranked[1:] == ranked[:-1]).any():
-        by_score_and_id = sorted(ordered.tolist(), key=lambda i: (-float(score[i]), ids[i]))
-        return np.array(by_score_and_id, dtype=np.int64)
+    changes = np.flatnonzero(ranked[1:] != ranked[:-1]) + 1
+    if len(changes) < len(ranked) - 1:
+        bounds = np.concatenate([[0], changes, [len(ranked)]])
+        for run in np.flatnonzero(np.diff(bounds) > 1).tolist():
+            tied = slice(bounds[run], bounds[run + 1])
+            ordered[tied] = sorted(ordered[tied].tolist(), key=ids.__getitem__)
     return ordered
 
 

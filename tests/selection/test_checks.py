@@ -35,3 +35,19 @@ def test_good_picks():
     check_picks(picks("d", "a"), ROWS, 2, "Mine")
     check_picks(picks("d", "a", "c"), ROWS, 9, "Mine")
     assert labeled_rows(ROWS.ids, frozenset({"b", "z"})).tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize("places", [(3, 0), (0, 3), (-1, 0), (9, 0), None])
+def test_where_picks_say_they_stand_is_not_believed(places):
+    """True, swapped, and out of the rows: the picks are judged by their ids alone."""
+    hint = None if places is None else np.array(places, dtype=np.int64)
+    check_picks(Picks(("d", "a"), np.zeros(2), hint), ROWS, 2, "Mine")
+    for ids, message in (
+        (("d", "d"), "'d' twice"),
+        (("d", "b"), "'b', which is labeled"),
+        (("x", "a"), "'x', which is"),
+    ):
+        with pytest.raises(SelectionError, match=message):
+            check_picks(Picks(ids, np.zeros(2), hint), ROWS, 2, "Mine")
+    with pytest.raises(SelectionError, match="'b', which is labeled"):
+        check_picks(Picks(("b", "a"), np.zeros(2), np.array([1, 0])), ROWS, 2, "Mine")
