@@ -148,7 +148,7 @@ def train(
         numerics.place(model)
         torch.manual_seed(stream(seed, "attach"))
         model.train()  # also for the heads that are copied from it
-        feed = _Feed(pool, pool.labeled(labels), pool.unlabeled(labels), training, numerics, seed)
+        feed = _Feed(pool, *pool.split(labels), training, numerics, seed)
         strategy.attach(model, pool.task, feed.setting())
         work = _Work(model, strategy, feed, training, numerics, seed, keeper or Forgetful(), listen)
         return work.run()
