@@ -1,123 +1,272 @@
 """What the engine adds to a bare loop: the data path in training, `measure` over a forward pass, and MCDAL's heads.
 
 Bare training: the same network, batch and optimizer on one batch that is augmented and normalised already. Bare forward: the
-network in eval mode on normalised tensors. Both sides of a ratio alternate in one process and are compared in process CPU time,
-since wall time lies on a shared machine; the ratio is that of the medians.
+network in eval mode on normalised tensors; both in the same precision. Both sides of a ratio alternate in one process and are compared in process CPU time,
+since wall time lies on a shared machine; the ratio is that of the medians. Three sources: images in memory, Parquet shards
+(decoded once into a memory-mapped cache), and a folder of JPEGs that do not fit the cache and are decoded for every batch by
+workers. For the latter the ratio is of the main process alone, what the data path takes from the step, without the start of the
+worker, which a real round has once in 39,000 steps or 50,000 images; it is told apart. Whether the workers keep up depends on
+the cores: the wall time of a step over that of a batch from the source alone tells whether one worker on its own core does.
 
-    OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/overhead.py --data CIFAR_FOLDER
+    OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/overhead.py
+    OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/overhead.py --data CIFAR_FOLDER --networks resnet18_w64
 """
 
 import argparse
-import datetime
-import json
-import platform
+import ctypes
+import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mcdal.environment import environment
+from benchmarks.side_by_side import RESULTS, Check, Seconds, check, interleaved, record
+from mcdal.device import Numerics
 from mcdal.measuring import measure
 from mcdal.models.resnet import ResNet
-from mcdal.pool.base import Pool
+from mcdal.pool.assemble import from_arrays
+from mcdal.pool.base import ArrayImages, Images, Pool, Positions
 from mcdal.pool.cifar import Cifar
+from mcdal.pool.folder import Folder
+from mcdal.pool.parquet import Parquet
 from mcdal.registry import load
 from mcdal.training import Training, train
 
-NETWORKS = {"resnet10_w8": (ResNet(10, 8), 20), "resnet10_w16": (ResNet(10, 16), 8), "resnet18_w64": (ResNet(18), 2)}
+# Architecture, steps a turn, batches that are measured a turn.
+NETWORKS = {
+    "resnet10_w8": (ResNet(10, 8), 40, 16), "resnet10_w16": (ResNet(10, 16), 8, 8), "resnet18_w64": (ResNet(18), 2, 1),
+}  # fmt: skip
+SOURCES = ("memory", "parquet", "jpegs")
+TRAINING, MEASURING, MCDAL = 1 / 0.95, 1 / 0.97, 1.35
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with CIFAR-10")
-    parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "overhead.json")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as cache:
-        pool = Cifar(given.data).open(Path(cache))
-        found = {name: ratios(pool, *NETWORKS[name], given.repetitions) for name in given.networks}
-    numerics = Training().numerics("auto")
-    result = {
-        "command": f"python benchmarks/overhead.py --repetitions {given.repetitions}",
-        "date": datetime.date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "environment": {k: v for k, v in environment(numerics).items() if k != "host"},
-        "unit": "process CPU seconds a step or an image; ratio of medians",
-        "networks": found,
-    }
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+class Images32:
+    """Pixels and labels that every source is made of."""
+
+    def __init__(self, n: int, data: Path | None = None, cache: Path | None = None):
+        if data is not None and cache is not None:
+            pool = Cifar(data).open(cache)
+            assert isinstance(pool.images, ArrayImages) and pool.targets is not None
+            self.pixels, self.targets = np.array(pool.images.pixels[:n]), pool.targets[:n]
+        else:
+            # Smooth noise: as a JPEG it takes about as long to decode as a photograph.
+            generator = np.random.default_rng(0)
+            small = generator.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
+            self.pixels = small.repeat(4, 1).repeat(4, 2)
+            self.targets = np.arange(n) % 10
+
+    def source(self, name: str, folder: Path, batch: int) -> Pool:
+        """One of SOURCES, its test part two batches large."""
+        make = {"memory": self._in_memory, "parquet": self._parquet, "jpegs": self._jpegs}[name]
+        return make(folder, min(2 * batch, len(self.pixels) // 2))
+
+    def _in_memory(self, folder: Path, test: int) -> Pool:
+        ids = tuple(f"train/{i:05d}" for i in range(len(self.pixels)))
+        parts = [(ids[part], self.pixels[part], self.targets[part]) for part in (slice(test, None), slice(test))]
+        return from_arrays("memory", [str(c) for c in range(10)], parts[0], parts[1])
+
+    def _parquet(self, folder: Path, test: int) -> Pool:
+        for part, name in ((slice(test, None), "train"), (slice(test), "test")):
+            rows = [{"bytes": content} for content in map(self._encoded, self.pixels[part])]
+            path = folder / "shards" / f"{name}-00000-of-00001.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table({"image": rows, "label": self.targets[part]}), path)
+        return Parquet(folder / "shards").open(folder / "cache")
+
+    def _jpegs(self, folder: Path, test: int) -> Pool:
+        for i, (pixels, target) in enumerate(zip(self.pixels, self.targets, strict=True)):
+            path = folder / "jpegs" / ("test" if i < test else "train") / f"class_{target}" / f"{i:05d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self._encoded(pixels))
+        # No cache: every batch is decoded again.
+        return Folder(folder / "jpegs", cache_gib=1e-9, workers=1).open(folder / "cache")
+
+    @staticmethod
+    def _encoded(pixels: np.ndarray) -> bytes:
+        import io
+
+        sink = io.BytesIO()
+        Image.fromarray(pixels).save(sink, "JPEG", quality=90)
+        return sink.getvalue()
 
 
-def ratios(pool: Pool, architecture: ResNet, steps: int, repetitions: int) -> dict[str, float]:
-    """Medians over interleaved repetitions of `steps` steps each, and the ratios to the bare loops."""
+def keep_memory() -> None:
+    """Freed memory stays with the process. Otherwise the allocator gives it back and takes it again, on one side of a ratio or
+    the other by chance, and page faults of up to a quarter of a step's time decide."""
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
+        libc.mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD, the most there is
+
+
+def sides(
+    pool: Pool, architecture: ResNet, training: Training, measured_batches: int, heads: bool
+) -> tuple[Mapping[str, Callable[[], object]], Mapping[str, int]]:
+    """What takes turns, and how many steps or images each turn has."""
     torch.manual_seed(0)
-    training = Training(epochs=1, steps_per_epoch=steps)
-    numerics = training.numerics("auto")
+    numerics = training.numerics("cpu")
     models = [numerics.place(architecture.build(10, 3, (32, 32))) for _ in range(4)]
-    labels = {id: i % 10 for i, id in enumerate(pool.images.ids[:5_000])}
+    labels = {id: i % 10 for i, id in enumerate(pool.images.ids)}
+    few = dict(itertools.islice(labels.items(), len(labels) // 2))
     x = numerics.arrange(torch.randn(training.batch_size, 3, 32, 32))
     y = torch.arange(training.batch_size) % 10
-    small = replace(pool, images=first(pool, 2 * training.measure_batch_size))
-    batches = [numerics.arrange(torch.randn(training.measure_batch_size, 3, 32, 32)) for _ in range(2)]
+    n = min(measured_batches * training.measure_batch_size, len(pool))
+    small = replace(pool, images=First(pool.images, n))
+    size = training.measure_batch_size
+    batches = [numerics.arrange(torch.randn(min(size, n - i), 3, 32, 32)) for i in range(0, n, size)]
     margin = load("strategies", "margin")()
 
-    def ours(model: torch.nn.Module, strategy: str) -> Callable[[], object]:
+    def ours(model: nn.Module, strategy: str) -> Callable[[], object]:
         made = load("strategies", strategy)()
-        return lambda: train(model, pool, labels, made, training, numerics=numerics)
+        return lambda: train(model, pool, few, made, training, numerics=numerics)
 
-    sides: dict[str, tuple[Callable[[], object], int]] = {
-        "bare_step": (lambda: bare_training(models[0], x, y, training, steps), steps),
-        "train_step": (ours(models[1], "random"), steps),
-        "mcdal_step": (ours(models[2], "mcdal"), steps),
-        "bare_forward": (lambda: bare_forward(models[3], batches), len(small)),
-        "measure": (lambda: measure(models[3], small, {}, margin, numerics=numerics), len(small)),
+    found: dict[str, Callable[[], object]] = {
+        "bare step": lambda: bare_training(models[0], x, y, training, numerics),
+        "train": ours(models[1], "random"),
+        "bare forward": lambda: bare_forward(models[3], batches, numerics),
+        "measure": lambda: measure(models[3], small, {}, margin, numerics=numerics),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for repetition in range(repetitions + 1):
-        for name, (work, count) in sides.items():
-            begun = time.process_time()
-            work()
-            if repetition:  # the first one warms up
-                seconds[name].append((time.process_time() - begun) / count)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    return {
-        **{f"{name}_s": value for name, value in median.items()},
-        "train_over_bare": median["train_step"] / median["bare_step"],
-        "measure_over_bare": median["measure"] / median["bare_forward"],
-        "mcdal_over_train": median["mcdal_step"] / median["train_step"],
-    }
+    if heads:
+        found["mcdal"] = ours(models[2], "mcdal")
+    return found, {name: n if name in ("bare forward", "measure") else training.steps for name in found}
 
 
-def first(pool: Pool, n: int):  # type: ignore[no-untyped-def]
-    """The first `n` images of the pool."""
-    from mcdal.pool.base import ArrayImages
+class First(Images):
+    """The first `n` images of others."""
 
-    return ArrayImages(pool.images.ids[:n], pool.images.pixels[:n])  # type: ignore[attr-defined]
+    def __init__(self, images: Images, n: int):
+        self.ids = images.ids[:n]
+        self._images = images
+
+    def batches(self, positions, device):  # type: ignore[no-untyped-def]
+        return self._images.batches(positions, device)
 
 
-def bare_training(model: torch.nn.Module, x: Tensor, y: Tensor, training: Training, steps: int) -> None:
+def bare_training(model: nn.Module, x: Tensor, y: Tensor, training: Training, numerics: Numerics) -> None:
     model.train()
     optimizer = training.optimization.optimizer(model.parameters())
-    for _ in range(steps):
-        loss = F.cross_entropy(model(x).logits, y)
+    for _ in range(training.steps):
+        with numerics.autocast():
+            loss = F.cross_entropy(model(x).logits, y)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
 
 
-def bare_forward(model: torch.nn.Module, batches: list[Tensor]) -> None:
+def bare_forward(model: nn.Module, batches: list[Tensor], numerics: Numerics) -> None:
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), numerics.autocast():
         for x in batches:
             model(x)
+
+
+def feeding(pool: Pool, batch: int, batches: int = 40) -> float:
+    """Wall seconds a batch that the source alone needs, once it is under way: above a step's time, the step waits."""
+    order = np.random.default_rng(0).permutation(len(pool))
+    positions = (np.resize(np.roll(order, -i * batch), batch) for i in range(batches))
+    stream = pool.images.batches(_plain(positions), torch.device("cpu"))
+    for _ in range(8):  # started, and ahead by what the workers may be
+        next(stream)
+    begun = time.perf_counter()
+    count = sum(1 for _ in stream)
+    return (time.perf_counter() - begun) / count
+
+
+def starting(pool: Pool) -> float:
+    """Process CPU seconds from nothing to the first image and back."""
+
+    def once() -> None:
+        list(pool.images.batches([np.zeros(1, dtype=np.int64)], torch.device("cpu")))
+
+    return statistics.median(interleaved({"start": once}, 5)["start"])
+
+
+def _plain(positions):  # type: ignore[no-untyped-def]
+    chosen: Positions
+    for chosen in positions:
+        yield chosen.astype(np.int64)
+
+
+def measured(
+    network: str, sources: tuple[str, ...], images: Images32, repetitions: int, training: Training | None = None
+) -> tuple[list[Check], dict[str, object]]:
+    """The checks of one network over the sources, and the medians in seconds a step or an image."""
+    keep_memory()
+    architecture, steps, batches = NETWORKS[network]
+    training = training or Training(epochs=1, steps_per_epoch=steps)
+    found: list[Check] = []
+    medians: dict[str, object] = {}
+    for source in sources:
+        with tempfile.TemporaryDirectory() as folder:
+            pool = images.source(source, Path(folder), training.measure_batch_size)
+            work, counts = sides(pool, architecture, training, batches, heads=source == "memory")
+            seconds: Seconds = interleaved(work, repetitions)
+            fed, start = feeding(pool, training.batch_size), starting(pool)
+        if source == "jpegs":
+            found.append(Check(f"starting a worker, {network}", start, None, "at most", unit="s"))
+            seconds |= {name: [s - start for s in seconds[name]] for name in ("train", "measure")}
+        of = f"{network}, {source}"
+        found.append(check(f"train over bare step, {of}", seconds, "train", "bare step", "at most", TRAINING))
+        found.append(
+            check(f"measure over bare forward, {of}", seconds, "measure", "bare forward", "at most", MEASURING)
+        )
+        if "mcdal" in seconds:
+            found.append(check(f"MCDAL's step over Random's, {of}", seconds, "mcdal", "train", "at most", MCDAL))
+        each = {f"{name}, s": statistics.median(values) / counts[name] for name, values in seconds.items()}
+        step = each["bare step, s"]
+        keeps = "the source alone, one worker" if source == "jpegs" else "the source alone"
+        found.append(
+            Check(f"a step over what feeds it, wall, {of}", step / fed, 1.0, "at least", detail=f"{keeps}: {fed:.4f} s")
+        )
+        medians[source] = {**each, "feeding a batch, wall s": fed}
+    return found, medians
+
+
+def checks(quick: bool) -> list[Check]:
+    """The small network over all sources (quick), or the paper's too."""
+    images = Images32(4_000 if quick else 9_300)
+    networks = ["resnet10_w8"] if quick else ["resnet10_w8", "resnet18_w64"]
+    return [c for network in networks for c in measured(network, SOURCES, images, 3 if quick else 7)[0]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with CIFAR-10; without it, synthetic images")
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--networks", nargs="*", default=["resnet10_w8", "resnet18_w64"], choices=list(NETWORKS))
+    parser.add_argument("--sources", nargs="*", default=list(SOURCES), choices=SOURCES)
+    parser.add_argument("--out", type=Path, default=RESULTS / "overhead.json")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as cache:
+        images = Images32(9_300, given.data, Path(cache))
+    found: list[Check] = []
+    medians: dict[str, object] = {}
+    for network in given.networks:
+        more, medians[network] = measured(network, tuple(given.sources), images, given.repetitions)
+        found += more
+        command = f"python benchmarks/overhead.py --repetitions {given.repetitions}" + " --data CIFAR" * bool(
+            given.data
+        )
+        record(
+            given.out,
+            "What the engine adds to a bare loop",
+            command,
+            found,
+            unit="process CPU seconds",
+            medians=medians,
+        )
 
 
 if __name__ == "__main__":

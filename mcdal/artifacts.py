@@ -19,6 +19,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from mcdal.errors import StoreError, TrainingError
+from mcdal.locks import is_locked
 from mcdal.models.base import Model
 from mcdal.values import Rows
 
@@ -62,31 +63,6 @@ def _remove(path: Path) -> None:
         raise StoreError(f"cannot remove {path}: {error.strerror or error}; change its permissions") from error
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether a process holds the lock. It may be asked at any time: the file is neither created nor written."""
-    try:
-        if sys.platform == "win32":
-            if not path.exists():
-                return False
-            with FileLock(path, timeout=0):
-                return False
-        import fcntl
-
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            # Shared, so that two who ask at once do not take each other for the holder; closing gives it back.
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        finally:
-            os.close(descriptor)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except (Timeout, BlockingIOError):
-        return True
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}; change its permissions") from error
-    return False
-
-
 class Artifacts:
     """What a run keeps in files: the state of a training under way, and each round's model, measured rows and pictures."""
 
@@ -114,7 +90,7 @@ class Artifacts:
 
     def held(self) -> bool:
         """Whether some process is working on the run now. Creates nothing and disturbs nobody."""
-        return _is_locked(self.folder / "lock")
+        return is_locked(self.folder / "lock")
 
     def sweep(self) -> None:
         """Removes what killed processes left half written. Only for the process that holds the run."""

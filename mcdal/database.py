@@ -63,17 +63,23 @@ class Database:
             raise StoreError(f"no store in {folder}: {self.path} {state}; `mcdal run ... --out {folder}` makes one")
 
     def _open_to_write(self) -> None:
+        # Before SQLite takes it up: it is there while others have the store open, and after one of them was killed.
+        log_is_left = Path(f"{self.path}-wal").exists()
         with self.read() as connection:
             lacks_steps(connection, str(self.path))  # refuses what is not ours before anything is written
         self._use_wal()
-        with self.read() as connection:
-            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-        if found != "ok":
-            raise StoreError(f"{self.path}: {' '.join(found.split())}: {DAMAGED}")
+        if log_is_left or self.path.stat().st_size <= CHECKED_BYTES:
+            self._check()
         self._migrate()
         with self.write() as connection:
             # Changes nothing, but SQLite lets a transaction of a file that is read-only begin, and refuses this.
             connection.execute(update(schema.schema_version).where(false()).values(version=0))
+
+    def _check(self) -> None:
+        with self.read() as connection:
+            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+        if found != "ok":
+            raise StoreError(f"{self.path}: {' '.join(found.split())}: {DAMAGED}")
 
     def _open_as_it_stands(self) -> None:
         try:
@@ -129,6 +135,10 @@ class Database:
 PRAGMAS = ("synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON")
 
 BUSY_SECONDS = 30.0
+
+CHECKED_BYTES = 256 << 20
+"""A store up to this size is read through at every opening for writing, which takes a third of a second; a larger one only
+where a process may have died in it, so that opening stays quick. Damaged pages of it are told when they are first used."""
 
 
 def _engine(path: Path, **how: str) -> Engine:

@@ -148,16 +148,14 @@ class Run:
 
     def ask(self, round: int) -> bool:
         """Whether every sample of this round has its label, after asking the oracle for those that have none."""
-        wanted = self.store.asked(self.id, round)
-        known = self.store.labels(self.id)
-        missing = tuple(id for id in wanted if id not in known)
+        missing = self.store.unanswered(self.id, round)
         if missing:
             self.oracle.ask(missing)
             answers = list(self.oracle.answers())
             self._refuse_unknown_classes(answers)
             self.store.add_labels(self.id, answers)
-            known = self.store.labels(self.id)
-        return all(id in known for id in wanted)
+            missing = self.store.unanswered(self.id, round)
+        return not missing
 
     def learn(self, round: int) -> None:
         """Trains on all labels so far, tests, keeps the model, and records the round as finished."""
@@ -273,7 +271,7 @@ class Run:
         if rows is None or rows.score is None:
             return {}
         asked = set(self.store.asked(self.id, round))
-        picked = np.array([id in asked for id in rows.ids])
+        picked = np.fromiter((id in asked for id in rows.ids), dtype=bool, count=len(rows.ids))
         groups = {"labeled": rows.labeled, "unlabeled": ~rows.labeled, "picked": picked}
         return {
             f"score/{name}_mean": float(rows.score[mask].mean(dtype=np.float64))

@@ -14,7 +14,7 @@ from mcdal.errors import SelectionError
 from mcdal.events import Listener, nobody
 from mcdal.models.base import Model
 from mcdal.pool.base import LabeledView, Pool, UnlabeledView
-from mcdal.selection import check_picks, labeled_rows
+from mcdal.selection import check_picks
 from mcdal.strategies.base import Strategy, overrides, own_modules
 from mcdal.streams import numpy_generator, own_randomness, stream
 from mcdal.tasks.base import Task
@@ -42,8 +42,9 @@ def measure(
     """
     numerics = numerics or resolve(choose_device("auto"))
     ids = pool.images.ids
-    labeled = labeled_rows(ids, frozenset(labels))
-    y = np.fromiter((labels.get(id, -1) for id in ids), dtype=np.int64, count=len(ids))
+    known = pool.labeled(labels)
+    labeled, y = np.zeros(len(ids), dtype=bool), np.full(len(ids), -1, dtype=np.int64)
+    labeled[known.positions], y[known.positions] = True, known.y
     if not overrides(strategy, "measure"):
         return Rows(ids, labeled, y=y)
     view, dropped = (pool.whole(), 0) if augment is None else _published_order(labeled, pool, batch_size, seed)

@@ -21,7 +21,13 @@ def create_tables(connection: Connection) -> None:
             )
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (create_tables,)
+def index_by_run(connection: Connection) -> None:
+    """2: finds the sessions of a run, and its labels since one that is known, without reading those of all runs."""
+    for index in (schema.sessions_by_run, schema.labels_by_run):
+        index.create(connection, checkfirst=True)  # an empty store got them in step 1
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (create_tables, index_by_run)
 
 
 def version(connection: Connection) -> int:

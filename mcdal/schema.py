@@ -52,6 +52,7 @@ sessions = Table(
     Column("outcome", Text),  # done, waiting, stopped, or the error in words; NULL while at work or after a kill
     Column("environment", JSON, nullable=False),  # commit, versions, device, precision, threads
 )
+sessions_by_run = Index("sessions_by_run", sessions.c.run_id, sessions.c.session_id)
 
 rounds = Table(
     "rounds",
@@ -90,6 +91,7 @@ labels = Table(
     UniqueConstraint("run_id", "key"),
     Index("labels_by_sample", "run_id", "sample_id"),
 )
+labels_by_run = Index("labels_by_run", labels.c.run_id, labels.c.label_id)  # to read those that are new
 
 metrics = Table(
     "metrics",

@@ -11,8 +11,8 @@ from rich.table import Table
 from sqlalchemy import func, select
 
 from mcdal import schema
-from mcdal.artifacts import Artifacts
-from mcdal.store import Store
+from mcdal.database import Database
+from mcdal.locks import is_locked
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ def status(out: Path) -> list[RunStatus]:
     """Every run of the store in `out`, the oldest first."""
     folders = out / "runs"
     # Before the store is read: a run that ends in between has then said there how.
-    held = {folder.name for folder in folders.glob("*") if Artifacts(folder).held()}
-    store = Store(out, create=False)
+    held = {folder.name for folder in folders.glob("*") if is_locked(folder / "lock")}
+    database = Database(out, create=False)
     try:
-        return [_of(row, row.run_id in held, Artifacts(folders / row.run_id)) for row in _rows(store)]
+        return [_of(row, row.run_id in held, folders / row.run_id / "lock") for row in _rows(database)]
     finally:
-        store.close()
+        database.close()
 
 
-def _rows(store: Store) -> Sequence[Any]:
+def _rows(database: Database) -> Sequence[Any]:
     """One row a run, by one query: asking run by run would take long where there are many."""
     runs, r, m, s = schema.runs.c, schema.rounds.c, schema.metrics.c, schema.sessions.c
     done = (
@@ -75,14 +75,14 @@ def _rows(store: Store) -> Sequence[Any]:
         .outerjoin(schema.sessions, s.session_id == sessions.c.last)
         .order_by(runs.created_at, runs.run_id)
     )
-    with store.read() as connection:
+    with database.read() as connection:
         return connection.execute(query).all()
 
 
-def _of(row: Any, held: bool, artifacts: Artifacts) -> RunStatus:
+def _of(row: Any, held: bool, lock: Path) -> RunStatus:
     total, done = row.config["protocol"]["rounds"], row.done or 0
     # Asked again of a run that has not said how it ended: it may have begun just now.
-    state, why = _state(held or (row.outcome is None and artifacts.held()), done >= total, row.outcome)
+    state, why = _state(held or (row.outcome is None and is_locked(lock)), done >= total, row.outcome)
     return RunStatus(row.run_id, state, done, total, row.labels or 0, row.accuracy, row.sessions or 0, why)
 
 

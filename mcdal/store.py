@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -71,6 +71,7 @@ class Store:
     def __init__(self, folder: Path, create: bool = True):
         self._database = Database(folder, create)
         self.path = self._database.path
+        self._known: dict[str, _Known] = {}
 
     def close(self) -> None:
         self._database.close()
@@ -211,22 +212,55 @@ class Store:
 
     def labels(self, run_id: str, through: int | None = None) -> dict[str, int]:
         """The newest label of each sample, of those asked for in rounds 0 to `through` (default: all)."""
-        newest = (
-            select(func.max(schema.labels.c.label_id).label("label_id"))
-            .where(schema.labels.c.run_id == run_id)
-            .group_by(schema.labels.c.sample_id)
-            .subquery()
-        )
-        query = select(schema.labels.c.sample_id, schema.labels.c.value).join(
-            newest, newest.c.label_id == schema.labels.c.label_id
-        )
-        if through is not None:
-            q = schema.queries.c
-            asked = select(q.sample_id).where(q.run_id == run_id, q.round <= through)
-            query = query.where(schema.labels.c.sample_id.in_(asked))
+        known = self._known.setdefault(run_id, _Known())
         with self.read() as connection:
-            rows = connection.execute(query.order_by(schema.labels.c.sample_id))
-            return {row.sample_id: row.value for row in rows}
+            known.catch_up(connection, run_id)
+        if through is None or (through >= known.last_round and not known.unasked):
+            return known.labels.copy()
+        # A sample that no round asked for counts as asked for after all of them.
+        round_of, never = known.round_of, through + 1
+        return {id: value for id, value in known.labels.items() if round_of.get(id, never) <= through}
+
+    def unanswered(self, run_id: str, round: int) -> Ids:
+        """What a round asked for and nobody has labeled yet, most wanted first."""
+        q, given = schema.queries.c, schema.labels.c
+        labeled = select(given.label_id).where(given.run_id == q.run_id, given.sample_id == q.sample_id).exists()
+        query = select(q.sample_id).where(q.run_id == run_id, q.round == round, ~labeled).order_by(q.rank)
+        with self.read() as connection:
+            return tuple(connection.execute(query).scalars())
+
+
+@dataclass
+class _Known:
+    """What was read of a run's labels and queries. Both only grow, so that each reading needs the new rows alone.
+
+    The database gives one writer at a time and refuses to delete labels: a larger label_id was committed later.
+    """
+
+    labels: dict[str, int] = field(default_factory=dict)
+    round_of: dict[str, int] = field(default_factory=dict)
+    unasked: set[str] = field(default_factory=set)  # labeled all the same
+    last_label: int = 0
+    last_round: int = -1
+
+    def catch_up(self, connection: Connection, run_id: str) -> None:
+        given, q = schema.labels.c, schema.queries.c
+        new = select(given.label_id, given.sample_id, given.value).where(
+            given.run_id == run_id, given.label_id > self.last_label
+        )
+        rows = connection.execute(new.order_by(given.label_id)).all()
+        if rows:
+            self.labels.update((id, value) for _, id, value in rows)
+            self.unasked.update(id for _, id, _ in rows)
+            self.last_label = rows[-1][0]
+        asked = connection.execute(
+            select(q.sample_id, q.round).where(q.run_id == run_id, q.round > self.last_round)
+        ).all()
+        if asked:
+            self.round_of.update((id, round) for id, round in asked)
+            self.last_round = max(round for _, round in asked)
+        if self.unasked:
+            self.unasked = {id for id in self.unasked if id not in self.round_of}
 
 
 def _asked_twice(connection: Connection, run_id: str, round: int, ids: Ids) -> str:

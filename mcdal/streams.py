@@ -24,12 +24,15 @@ def numpy_generator(seed: int, *address: str | int) -> np.random.Generator:
     return np.random.default_rng(stream(seed, *address))
 
 
-def seed_all(seed: int, device: torch.device) -> None:
-    """`torch.manual_seed` for the CPU and this device alone, without the list of calls that it keeps where there is no CUDA."""
+def reseed(seed: int) -> None:
+    """`torch.manual_seed` for every step: the same numbers on the CPU, and on CUDA and MPS once they are in use.
+
+    Torch's own writes down the call stack for each kind of device that is not in use, at more cost than reading a batch.
+    """
     torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-    elif device.type == "mps":
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
         torch.mps.manual_seed(seed)
 
 

@@ -19,7 +19,7 @@ from mcdal.pool.base import LabeledView, Pool, Positions, UnlabeledView
 from mcdal.replay import Replayed
 from mcdal.schedule import Optimization, set_rate
 from mcdal.strategies.base import Setting, Strategy, overrides
-from mcdal.streams import numpy_generator, own_randomness, seed_all, stream
+from mcdal.streams import numpy_generator, own_randomness, reseed, stream
 from mcdal.values import Batch, Ids, Metrics, Progress
 
 SECONDS_BETWEEN_WORDS = 0.25
@@ -151,7 +151,7 @@ def train(
         numerics.place(model)
         torch.manual_seed(stream(seed, "attach"))
         model.train()  # also for the heads that are copied from it
-        feed = _Feed(pool, pool.labeled(labels), pool.unlabeled(labels), training, numerics, seed)
+        feed = _Feed(pool, *pool.split(labels), training, numerics, seed)
         strategy.attach(model, pool.task, feed.setting())
         work = _Work(model, strategy, feed, training, numerics, seed, keeper or Forgetful(), listen)
         return work.run()
@@ -184,7 +184,7 @@ class _Feed:
         ahead = (view.positions[chosen] for chosen in endless(len(view), size, seed, first))
         device = self.numerics.device
         for chosen, x in zip(endless(len(view), size, seed, first), view.images.batches(ahead, device), strict=True):
-            ids = tuple(view.images.ids[i] for i in view.positions[chosen])
+            ids = tuple(map(view.images.ids.__getitem__, view.positions[chosen].tolist()))
             y = sent(torch.from_numpy(view.y[chosen]), device) if isinstance(view, LabeledView) else None
             yield ids, x, y
 
@@ -272,7 +272,7 @@ class _Work:
 
     def _drawn(self, x: Tensor, purpose: str, step: int) -> Tensor:
         """How to augment this batch. The random numbers of this purpose and step begin here."""
-        seed_all(stream(self.seed, purpose, step), self.numerics.device)
+        reseed(stream(self.seed, purpose, step))
         return sent(self.training.augment.draw(x), self.numerics.device)
 
     def _learn(self, x: Tensor, y: Tensor, drawn: Tensor) -> Batch:

@@ -1,6 +1,7 @@
 """Imports point one way, the core needs no extra, and the public names are these."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import mcdal
+from mcdal.store import Store
 
 PACKAGE = Path(mcdal.__file__).parent
 
@@ -27,7 +29,7 @@ LEVELS = [
     {"networks"},
     {"models", "pool", "selection", "schedule", "uncertainty", "discrepancy"},
     {"augment", "tasks", "views"},
-    {"checked", "device", "replay", "streams", "events", "values", "errors", "version", "softmax"},
+    {"checked", "device", "replay", "streams", "events", "locks", "values", "errors", "version", "softmax"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
@@ -86,6 +88,29 @@ def test_public_names():
         assert getattr(mcdal, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         mcdal.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("command", ["--help", "strategies", "status --out ."])
+def test_commands_that_only_tell_are_quick_and_import_no_torch(command, tmp_path):
+    """Processor time, not that of a clock: other processes may be at work. Twice the bound, as a machine may be slow."""
+    Store(tmp_path).close()
+    code = f"""
+import sys, time
+begun = time.process_time()
+from mcdal.cli import main
+sys.argv = ['mcdal', *{command.split()!r}]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+heavy = {{'torch', 'pyarrow', 'scipy', 'sklearn', 'matplotlib', 'PIL'}} & set(sys.modules)
+assert not heavy, heavy
+print(time.process_time() - begun)
+"""
+    env = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert ran.returncode == 0, ran.stderr
+    assert float(ran.stdout.splitlines()[-1]) < {"--help": 0.6}.get(command, 2.0)
 
 
 def test_listing_and_help_import_no_torch():

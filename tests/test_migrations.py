@@ -48,7 +48,24 @@ def test_an_older_store_takes_the_missing_steps(tmp_path, monkeypatch, create):
     Store(tmp_path, create).close()
     Store(tmp_path, create).close()  # and takes them once
     version, _, teams = look(tmp_path)
-    assert (version, teams) == (2, ["r"])
+    assert (version, teams) == (len(migrations.MIGRATIONS), ["r"])
+
+
+def test_a_store_of_the_first_version_is_given_its_indices(tmp_path):
+    filled(tmp_path)
+    store = Store(tmp_path)
+    with store._database.write() as connection:
+        for name in ("sessions_by_run", "labels_by_run"):
+            connection.execute(text(f"DROP INDEX {name}"))
+        connection.execute(text("UPDATE schema_version SET version = 1"))
+    store.close()
+    store = Store(tmp_path)
+    with store.read() as connection:
+        assert {i["name"] for i in inspect(connection).get_indexes("sessions")} == {"sessions_by_run"}
+        assert "labels_by_run" in {i["name"] for i in inspect(connection).get_indexes("labels")}
+        assert migrations.version(connection) == 2
+    assert len(store.labels("r")) == 400
+    store.close()
 
 
 @pytest.mark.parametrize(("step", "raised"), [(fail, ZeroDivisionError), (fail_in_sql, StoreError)])
@@ -69,4 +86,4 @@ def test_a_first_step_that_fails_leaves_an_empty_store(tmp_path, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             Store(tmp_path)
     Store(tmp_path).close()
-    assert look(tmp_path)[0] == 1
+    assert look(tmp_path)[0] == len(migrations.MIGRATIONS)

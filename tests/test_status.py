@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import insert
 
 from mcdal import schema
+from mcdal import status as status_module
 from mcdal.artifacts import Artifacts
 from mcdal.errors import StoreError
 from mcdal.status import RunStatus, show, status
@@ -71,16 +72,15 @@ def test_a_run_that_ends_while_we_look(tmp_path, monkeypatch):
     """Between the look at its lock and the look into the store."""
     store = Store(tmp_path)
     begun(store, "r", 1, [None])
-    real, looks = Artifacts.held, []
+    real = status_module.is_locked
 
-    def held(self):
-        looks.append(self.folder.name)
-        answer = real(self)
+    def is_locked(path):
+        answer = real(path)
         store.end_session(1, "waiting")
         return answer
 
     (tmp_path / "runs" / "r").mkdir(parents=True)
-    monkeypatch.setattr(Artifacts, "held", held)
+    monkeypatch.setattr(status_module, "is_locked", is_locked)
     assert status(tmp_path)[0].state == "waiting"
     store.close()
 
@@ -91,7 +91,7 @@ def test_a_run_that_begins_while_we_look(tmp_path, monkeypatch):
     store.close()
     answers = iter([False, True])
     (tmp_path / "runs" / "r").mkdir(parents=True)
-    monkeypatch.setattr(Artifacts, "held", lambda self: next(answers))
+    monkeypatch.setattr(status_module, "is_locked", lambda path: next(answers))
     assert status(tmp_path)[0].state == "running"
 
 

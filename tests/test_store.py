@@ -570,13 +570,58 @@ def test_no_query_of_labels_reads_the_whole_table(store):
     plans = []
 
     def explain(_connection, cursor, statement, parameters, *_):
-        if "JOIN" in statement:
+        if statement.startswith("SELECT"):
             plans.extend(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall())
 
     event.listen(Engine, "before_cursor_execute", explain)
     try:
         store.labels("r", through=3)
+        store.unanswered("r", 0)
+        store.last_environment("r")
     finally:
         event.remove(Engine, "before_cursor_execute", explain)
-    assert any("labels_by_sample" in step for step in plans) and any("queries_by_round" in step for step in plans)
-    assert not [step for step in plans if step in ("SCAN labels", "SCAN queries")]
+    for index in ("labels_by_run", "labels_by_sample", "queries_by_round", "sessions_by_run"):
+        assert any(index in step for step in plans), plans
+    assert not [step for step in plans if step.startswith("SCAN")]
+
+
+def test_labels_that_others_add_are_seen(store):
+    """What is known of a run is caught up with, whoever wrote it: a correction, another round, a sample nobody asked for."""
+    store.begin_round("r", 0, 1, picks("a", "b"), True, {})
+    store.add_labels("r", [Label("a", 1, "x")])
+    assert store.labels("r") == store.labels("r", through=0) == {"a": 1}
+    other = Store(store.path.parent)
+    other.add_labels("r", [Label("a", 2, "y"), Label("b", 0, "y"), Label("z", 5, "y"), Label("c", 3, "y")])
+    assert store.labels("r") == {"a": 2, "b": 0, "z": 5, "c": 3}
+    assert store.labels("r", through=0) == {"a": 2, "b": 0}
+    other.begin_round("r", 1, 1, picks("c", "d"), True, {})
+    assert store.labels("r", through=0) == {"a": 2, "b": 0}
+    assert store.labels("r", through=1) == {"a": 2, "b": 0, "c": 3}
+    assert other.labels("r", through=1) == store.labels("r", through=1)
+    other.close()
+    store.labels("r")["a"] = 9  # a copy
+    assert store.labels("r")["a"] == 2
+
+
+def test_unanswered_samples_by_rank(store):
+    store.begin_round("r", 0, 1, picks("b", "a", "c"), True, {})
+    assert store.unanswered("r", 0) == ("b", "a", "c")
+    store.add_labels("r", [Label("a", 1, "x")])
+    assert store.unanswered("r", 0) == ("b", "c")
+    assert store.unanswered("r", 1) == ()
+
+
+def test_a_large_store_is_read_through_only_after_a_kill(tmp_path, monkeypatch):
+    Store(tmp_path).close()
+    checked = []
+    real = mcdal.database.Database._check
+    monkeypatch.setattr(mcdal.database.Database, "_check", lambda self: checked.append(1) or real(self))
+    Store(tmp_path).close()
+    assert checked == [1]
+    monkeypatch.setattr(mcdal.database, "CHECKED_BYTES", 0)
+    Store(tmp_path).close()
+    assert checked == [1]
+    open_elsewhere = Store(tmp_path)
+    Store(tmp_path).close()  # its log is there, as it is after a kill
+    assert checked == [1, 1]
+    open_elsewhere.close()

@@ -79,7 +79,14 @@ class ArrayImages(Images):
                 yield self._resident[sent(torch.from_numpy(chosen), device)].permute(0, 3, 1, 2)
         else:
             for chosen in positions:
-                yield sent(torch.from_numpy(self.pixels[chosen]), device).permute(0, 3, 1, 2)
+                yield sent(torch.from_numpy(self._read(chosen)), device).permute(0, 3, 1, 2)
+
+    def _read(self, chosen: Positions) -> Shaped[np.ndarray, "b h w c"]:
+        """A copy, but for bytes in their own order: those lie in the pool already, and normalising copies them anyway."""
+        first, length = (int(chosen[0]), len(chosen)) if len(chosen) else (0, 0)
+        together = self.pixels.dtype == np.uint8 and self.pixels.flags.writeable and (np.diff(chosen) == 1).all()
+        pixels: np.ndarray = self.pixels[first : first + length] if together else self.pixels[chosen]
+        return pixels
 
 
 @dataclass(frozen=True)
@@ -158,14 +165,23 @@ class Pool:
 
     def labeled(self, labels: Mapping[str, int]) -> LabeledView:
         """The samples in `labels` with the classes given there, in pool order."""
-        positions = np.array(sorted(self.position(id) for id in labels), dtype=np.int64)
-        y = np.array([labels[self.images.ids[i]] for i in positions], dtype=np.int64)
-        return LabeledView(self.images, positions, y)
+        positions = self._positions(labels)
+        y = np.fromiter(labels.values(), dtype=np.int64, count=len(labels))
+        order = np.argsort(positions)
+        return LabeledView(self.images, positions[order], y[order])
 
     def unlabeled(self, labels: Mapping[str, int]) -> UnlabeledView:
         """Everything that is not in `labels`, in pool order."""
+        return self._without(self._positions(labels))
+
+    def split(self, labels: Mapping[str, int]) -> tuple[LabeledView, UnlabeledView]:
+        """`labeled` and `unlabeled`, looked up once."""
+        labeled = self.labeled(labels)
+        return labeled, self._without(labeled.positions)
+
+    def _without(self, positions: Positions) -> UnlabeledView:
         mask = np.ones(len(self), dtype=bool)
-        mask[[self.position(id) for id in labels]] = False
+        mask[positions] = False
         return UnlabeledView(self.images, np.flatnonzero(mask))
 
     def whole(self) -> UnlabeledView:
@@ -177,7 +193,17 @@ class Pool:
         try:
             return self._position[id]
         except KeyError:
-            raise PoolError(f"pool {self.name!r} has no sample {id!r}: the data may have changed since") from None
+            raise self._unknown(id) from None
+
+    def _positions(self, labels: Mapping[str, int]) -> Positions:
+        """Of all ids of `labels`, in their order."""
+        try:
+            return np.fromiter(map(self._position.__getitem__, labels), dtype=np.int64, count=len(labels))
+        except KeyError as missing:
+            raise self._unknown(missing.args[0]) from None
+
+    def _unknown(self, id: str) -> PoolError:
+        return PoolError(f"pool {self.name!r} has no sample {id!r}: the data may have changed since")
 
     def truth(self) -> Mapping[str, int]:
         """True class index by id, for an oracle that plays the annotator."""

@@ -36,7 +36,7 @@ class FileImages(Images):
         return load(self._read, positions, self._workers, device)
 
     def read(self, position: int) -> Shaped[Tensor, "h w c"]:
-        return torch.from_numpy(self._pixels(position))
+        return torch.from_numpy(self._pixels(position).copy())  # Pillow's own memory may not be written
 
     def _read(self, positions: Positions) -> Shaped[Tensor, "b h w c"]:
         return torch.from_numpy(np.stack([self._pixels(int(position)) for position in positions]))
