@@ -30,7 +30,7 @@ def reseed(seed: int) -> None:
     Torch's own writes down the call stack for each kind of device that is not in use, at more cost than reading a batch.
     """
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(seed)

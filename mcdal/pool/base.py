@@ -40,7 +40,7 @@ class Images(ABC):
 
     def picture(self, position: int) -> UInt8[np.ndarray, "h w c"]:
         """One image to show to a person. Normalised floats are stretched from their smallest to their largest value."""
-        return to_picture(self.read(position).numpy())
+        return to_picture(self.read(position).numpy().copy())  # a batch may lie in the pool's own memory
 
     def __len__(self) -> int:
         return len(self.ids)
