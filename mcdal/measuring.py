@@ -65,7 +65,9 @@ def measure(
     score, vector, probabilities = gathered.arrays()
     if score is not None and dropped:
         score[-dropped:] = score[:-dropped].min()
-    rows = Rows(tuple(ids[i] for i in view.positions), labeled[view.positions], score, vector, probabilities)
+    rows = Rows(
+        tuple(map(ids.__getitem__, view.positions.tolist())), labeled[view.positions], score, vector, probabilities
+    )
     return replace(rows if augment is None else rows.take(np.argsort(view.positions)), y=y)
 
 
@@ -153,7 +155,7 @@ def _batches(
     starts = range(0, len(view), batch_size)
     positions = (view.positions[i : i + batch_size] for i in starts)
     for i, x in zip(starts, view.images.batches(positions, device), strict=True):
-        ids = tuple(view.images.ids[j] for j in view.positions[i : i + batch_size])
+        ids = tuple(map(view.images.ids.__getitem__, view.positions[i : i + batch_size].tolist()))
         y = torch.from_numpy(view.y[i : i + batch_size]).to(device) if isinstance(view, LabeledView) else None
         x = numerics.arrange(normalize(x if augment is None else augment(x), pool.mean, pool.std))
         with numerics.autocast():

@@ -83,9 +83,9 @@ class ArrayImages(Images):
     def _read(self, chosen: Positions) -> Shaped[np.ndarray, "b h w c"]:
         """A copy, but for bytes in their own order: those lie in the pool already, and normalising copies them anyway."""
         first, length = (int(chosen[0]), len(chosen)) if len(chosen) else (0, 0)
-        if self.pixels.dtype == np.uint8 and self.pixels.flags.writeable and (np.diff(chosen) == 1).all():
-            return self.pixels[first : first + length]
-        return self.pixels[chosen]
+        together = self.pixels.dtype == np.uint8 and self.pixels.flags.writeable and (np.diff(chosen) == 1).all()
+        pixels: np.ndarray = self.pixels[first : first + length] if together else self.pixels[chosen]
+        return pixels
 
 
 @dataclass(frozen=True)
