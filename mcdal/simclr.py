@@ -19,7 +19,7 @@ from mcdal.models.base import Model
 from mcdal.pool.base import Pool, Positions
 from mcdal.schedule import set_rate
 from mcdal.strategies.base import Stateful
-from mcdal.streams import own_randomness, stream
+from mcdal.streams import own_randomness, reseed, stream
 from mcdal.training import SECONDS_BETWEEN_WORDS, Forgetful, Keeper, shuffled
 from mcdal.views import Views
 
@@ -158,7 +158,7 @@ class _Work:
 
     def _step(self, step: int, x: Tensor) -> None:
         set_rate(self.optimizer, self._rate(step))
-        torch.manual_seed(stream(self.seed, "simclr", step))
+        reseed(stream(self.seed, "simclr", step))
         x = normalize(x, self.pool.mean, self.pool.std)
         both = self.numerics.arrange(torch.cat([self.views(x), self.views(x)]))
         with self.numerics.autocast():
