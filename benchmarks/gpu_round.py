@@ -19,7 +19,7 @@ from mcdal.recipes.cifar10 import cifar10
 from mcdal.registry import load
 from mcdal.store import Store
 
-CHECKPOINT_SECONDS = 20.0
+CHECKPOINT_SECONDS = 60.0
 
 
 class Watch:
