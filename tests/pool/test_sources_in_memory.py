@@ -9,6 +9,8 @@ import torch
 
 from mcdal.errors import PoolError
 from mcdal.pool.arrays import Arrays
+from mcdal.pool.assemble import from_arrays
+from mcdal.pool.base import ArrayImages
 from mcdal.pool.digits import Digits
 from mcdal.pool.idx import FASHION_MNIST, Idx
 from mcdal.pool.split import stratified
@@ -149,3 +151,33 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, changed: dict[str, o
     good: dict[str, object] = {"x": x, "y": y, "test_x": x, "test_y": y}
     with pytest.raises(PoolError, match=said):
         Arrays(**{**good, **changed}).open(tmp_path)
+
+
+def test_images_in_their_own_order_are_those_at_other_places():
+    """Bytes that lie together are not copied; what they give is what copies give."""
+    pixels = np.arange(6 * 2 * 2 * 3, dtype=np.uint8).reshape(6, 2, 2, 3)
+    images = ArrayImages(tuple("abcdef"), pixels)
+    cpu = torch.device("cpu")
+    for chosen in ([1, 2, 3], [3, 2, 1], [2], [], [0, 1, 3], [4, 4], [0, 1, 2, 3, 4, 5]):
+        (batch,) = images.batches([np.array(chosen, dtype=np.int64)], cpu)
+        assert torch.equal(batch, torch.from_numpy(pixels[chosen]).permute(0, 3, 1, 2))
+    floats = ArrayImages(tuple("abcdef"), pixels.astype(np.float32))
+    (batch,) = floats.batches([np.arange(6)], cpu)
+    batch.zero_()  # what is taken as normalised already is handed on as it is
+    assert floats.pixels.any()
+
+
+def test_views_looked_up_at_once():
+    pixels = np.zeros((5, 2, 2, 1), dtype=np.uint8)
+    pool = from_arrays(
+        "p", ["x", "y"], (tuple("abcde"), pixels, np.array([0, 1, 0, 1, 0])), (("t",), pixels[:1], np.array([0]))
+    )
+    labels = {"d": 1, "a": 0}
+    labeled, unlabeled = pool.split(labels)
+    assert labeled.positions.tolist() == pool.labeled(labels).positions.tolist() == [0, 3]
+    assert labeled.y.tolist() == pool.labeled(labels).y.tolist() == [0, 1]
+    assert unlabeled.positions.tolist() == pool.unlabeled(labels).positions.tolist() == [1, 2, 4]
+    for look in (pool.labeled, pool.unlabeled, pool.split):
+        with pytest.raises(PoolError, match="pool 'p' has no sample 'z'"):
+            look({"a": 0, "z": 1})
+    assert [len(view) for view in pool.split({})] == [0, 5]

@@ -1,0 +1,42 @@
+"""The measurement of the data path runs, and measures what it says."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import overhead
+from mcdal.models.resnet import ResNet
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(overhead.NETWORKS, "tiny", (ResNet(10, 1), 2, 1))
+    # For the process that measures; not for the one that runs all tests.
+    monkeypatch.setattr(overhead, "keep_memory", lambda: None)
+
+
+@pytest.mark.parametrize("source", overhead.SOURCES)
+def test_each_source(tiny, source):
+    found, medians = overhead.measured("tiny", (source,), overhead.Images32(300), 1, quick=True)
+    names = [check.name.split(",")[0] for check in found]
+    assert names[-1] == "a step over what feeds it"
+    assert {"train over bare step", "measure over bare forward"} <= set(names)
+    assert ("MCDAL's step over Random's" in names) == (source == "memory")
+    assert ("starting a worker" in names) == (source == "jpegs")
+    assert all(value > 0 for value in medians[source].values())
+
+
+def test_sources_hold_the_same_images(tmp_path):
+    images = overhead.Images32(60)
+    pools = {name: images.source(name, tmp_path / name, 10) for name in overhead.SOURCES}
+    assert {len(pool) for pool in pools.values()} == {40}
+    # By class: a folder orders its images by class.
+    for pool in pools.values():
+        assert np.bincount(pool.targets).tolist() == [4] * 10
+    batches = {name: _all(pool) for name, pool in pools.items()}
+    assert torch.equal(*(batches[name].double().sort(0).values for name in ("parquet", "jpegs")))
+    assert (batches["memory"].mean() - batches["jpegs"].mean()).abs() < 2
+
+
+def _all(pool):
+    return next(iter(pool.images.batches([np.arange(len(pool))], torch.device("cpu")))).float()
