@@ -11,6 +11,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from mcdal.selection.covering import squared_lengths
 from mcdal.selection.k_center import chunks, part
 from mcdal.values import Ids
 
@@ -60,14 +61,14 @@ def steadily() -> Iterator[None]:
 def typicality(points: Float[np.ndarray, "m d"], neighbours: int) -> Float[np.ndarray, " m"]:
     """1 / (mean squared distance to the `neighbours` nearest others + 1e-5) within these points (Hacohen et al. 2022).
 
-    For clusters: work grows with m^2, memory with m + tiles. Products in float64, in which equal points are 1e-15 apart: as exact
-    as differences in float32, without reading `neighbours` rows for each.
+    For clusters: work grows with m^2, memory with m + tiles. By products in float64, in which equal points are 1e-15
+    apart: as exact as differences in float32, without reading `neighbours` rows for each.
     """
     k = min(neighbours, len(points) - 1)
     if k < 1:
         return np.zeros(len(points), dtype=np.float64)
     rows = torch.from_numpy(points)
-    norms = torch.cat([part.double().square().sum(1) for part in torch.split(rows, TILE[1])])
+    norms = squared_lengths(rows, torch.float64)
     found = np.empty(len(points))
     for where in chunks(len(points), TILE[0]):
         here, near = rows[where].double(), torch.empty(where.stop - where.start, 0, dtype=torch.float64)

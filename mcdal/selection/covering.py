@@ -24,7 +24,7 @@ class Balls:
 
     def __init__(self, points: Float[np.ndarray, "n d"], radius: float):
         self._points, self._squared = torch.from_numpy(points), radius * radius
-        self._half = self._points.square().sum(1) / 2
+        self._half = squared_lengths(self._points) / 2
         pairs = pairs_within(points, radius * radius, PAIRS * len(points))
         self._lists = None if pairs is None else pairs.both_ways()
 
@@ -95,7 +95,7 @@ class Pairs:
 def pairs_within(points: Float[np.ndarray, "n d"], squared: float, most: int) -> Pairs | None:
     """The pairs whose squared distance is below `squared`, by products in tiles; None where they are more than `most` / 2."""
     rows = torch.from_numpy(points)
-    half, n = rows.square().sum(1) / 2, len(points)
+    half, n = squared_lengths(rows) / 2, len(points)
     found: list[tuple[np.ndarray, np.ndarray]] = []
     kept = 0
     for here in chunks(n, TILE[0]):
@@ -112,6 +112,14 @@ def pairs_within(points: Float[np.ndarray, "n d"], squared: float, most: int) ->
             found.append((first.astype(np.int32), second.astype(np.int32)))
     first, second = (np.concatenate([pair[i] for pair in found]) for i in (0, 1))
     return Pairs(n, first, second)
+
+
+def squared_lengths(rows: Float[Tensor, "n d"], dtype: torch.dtype = torch.float32) -> Float[Tensor, " n"]:
+    """||x||^2 of every row, without a second copy of all rows."""
+    found = torch.empty(len(rows), dtype=dtype)
+    for part in chunks(len(rows)):
+        found[part] = rows[part].to(dtype).square().sum(1)
+    return found
 
 
 def cover(balls: Balls, labeled: Bool[np.ndarray, " n"], budget: int) -> tuple[list[int], list[int]]:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mcdal.selection.covering import pairs_within
+from mcdal.selection.covering import pairs_within, squared_lengths
 from mcdal.selection.k_center import chunks
 
 NARROW = 0.1
@@ -37,6 +37,10 @@ class _Kernel(ABC):
         """These points are labeled or picked: raises m."""
 
     @abstractmethod
+    def settle(self) -> None:
+        """Told that all bounds are found for m as it is now."""
+
+    @abstractmethod
     def lower(self, bound: Float[np.ndarray, " n"], where: Positions) -> bool:
         """Whether it lowered in place what no gain can exceed (-inf: taken), in less time than has been spent, with `where`
         now, on single gains since it last did."""
@@ -61,6 +65,7 @@ def herd(
     kernel.reach(np.flatnonzero(labeled))
     bound = np.full(len(points), -np.inf)
     bound[free] = kernel.gains(free)
+    kernel.settle()
     picks: list[int] = []
     reached: list[float] = []
     while len(picks) < min(budget, len(free)):
@@ -78,7 +83,7 @@ def nearest_pair(points: Float[np.ndarray, "l d"]) -> float | None:
     What is closer is the same image twice or nearly so, and says nothing about how far apart images are.
     """
     rows = torch.from_numpy(points)
-    norms, least = rows.double().square().sum(1), float("inf")
+    norms, least = squared_lengths(rows, torch.float64), float("inf")
     for part in chunks(len(rows), 512):
         for columns in chunks(part.stop, 4_096):
             squared = torch.addmm(norms[columns], rows[part].double(), rows[columns].double().T, alpha=-2)
@@ -88,7 +93,7 @@ def nearest_pair(points: Float[np.ndarray, "l d"]) -> float | None:
 
 
 def _kernel(points: Float[np.ndarray, "n d"], weight: Float[np.ndarray, " n"], bandwidth: float) -> _Kernel:
-    longest = float(np.sqrt(np.square(points).sum(1).max(initial=0)))
+    longest = float(squared_lengths(torch.from_numpy(points)).max().sqrt())
     if bandwidth >= NARROW * longest:
         return _Blocks(points, weight, bandwidth, narrow=False)
     noise = 1e-5 * longest**2  # of a squared distance that is found by products
@@ -127,6 +132,9 @@ class _Lists(_Kernel):
             there = self._there[row]
             self._best[there] = np.maximum(self._best[there], self._data[row])
 
+    def settle(self) -> None:
+        pass
+
     def lower(self, bound: Float[np.ndarray, " n"], where: Positions) -> bool:
         return False
 
@@ -137,10 +145,9 @@ class _Blocks(_Kernel):
     def __init__(self, points: Float[np.ndarray, "n d"], weight: np.ndarray, bandwidth: float, narrow: bool):
         self._rows, self._weight = torch.from_numpy(points), torch.from_numpy(weight)
         self._dtype, self._scale = torch.float64 if narrow else torch.float32, 1 / bandwidth**2
-        parts = [part.to(self._dtype).square().sum(1) for part in torch.split(self._rows, TILE[1])]
-        self._norms = torch.cat(parts) * self._scale
+        self._norms = squared_lengths(self._rows, self._dtype) * self._scale
         self._best = torch.zeros(len(points))
-        self._level = self._best.clone()  # m when the bounds were lowered last, and which gains were computed since
+        self._level = self._best.clone()  # m when all bounds were found, and which were found anew since
         self._since, self._spent = np.zeros(len(points), dtype=bool), 0
 
     def gains(self, where: Positions) -> Float[np.ndarray, " m"]:
@@ -166,9 +173,12 @@ class _Blocks(_Kernel):
             less = self._summed(old, risen, self._level[risen], self._best[risen])
             off = ROUNDING * (less + float(self._weight[risen].sum()) / len(bound))
             bound[old] -= np.maximum(less - off, 0)
+        self.settle()
+        return True
+
+    def settle(self) -> None:
         self._level, self._spent = self._best.clone(), 0
         self._since[:] = False
-        return True
 
     def _summed(
         self, where: Positions, columns: Tensor | None, low: Tensor, high: Tensor | None

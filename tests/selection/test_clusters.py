@@ -91,10 +91,12 @@ def test_herding_in_tiles_and_lists_is_the_full_search(seed, bandwidth, kept, mo
     assert sure > 4 and picks[:sure] == expected[:sure]
 
 
-def test_gains_are_lowered_together_where_single_ones_take_long(monkeypatch):
+@pytest.mark.parametrize(("labeled", "bandwidth"), [(0, 0.7), (5, 0.7), (5, 0.06), (40, 0.3)])
+def test_gains_are_lowered_together_where_single_ones_take_long(labeled, bandwidth, monkeypatch):
     """Bounds that are lowered stay above the truth, and the picks are those of looking at every candidate."""
     z, weight = unit(n=120, noise=0.5), np.ones(120, dtype=np.float32)
-    lowered = []
+    lowered, mask = [], np.arange(120) < labeled
+    monkeypatch.setattr(herding, "PAIRS", 0)
     real = herding._Blocks.lower
 
     def lower(self, bound, where):
@@ -105,9 +107,9 @@ def test_gains_are_lowered_together_where_single_ones_take_long(monkeypatch):
         return done
 
     monkeypatch.setattr(herding._Blocks, "lower", lower)
-    picks, _ = herd(z, np.zeros(120, dtype=bool), weight, 0.7, 30)
-    assert any(lowered) and not all(lowered)
-    assert picks == naive(z.astype(float), np.zeros(120, dtype=bool), weight, 0.7, 30)[0]
+    picks, _ = herd(z, mask, weight, bandwidth, 30)
+    assert any(lowered) or bandwidth == 0.06
+    assert picks == naive(z.astype(float), mask, weight, bandwidth, 30)[0]
 
 
 def test_the_nearest_pair_that_is_not_the_same_twice():
