@@ -37,8 +37,15 @@ class Augment:
         if not 0 <= self.rotation <= 180:
             raise ConfigError(f"augment: rotation is {self.rotation}; it must be 0 to 180 degrees")
 
+    @property
+    def changes(self) -> bool:
+        """Whether any image comes back otherwise than it went in."""
+        return self.flip or self.crop_padding > 0 or self.rotation > 0
+
     def __call__(self, x: Shaped[Tensor, "b c h w"]) -> Shaped[Tensor, "b c h w"]:
         """Same shape, dtype, device and memory layout. Draws from torch's global random state of the CPU."""
+        if not self.changes:
+            return x
         b, c, h, w = x.shape
         pad = max(self.crop_padding, 1)  # at least one pixel of black: where everything outside points to
         canvas = x.new_zeros(b, h + 2 * pad, w + 2 * pad, c)

@@ -25,7 +25,7 @@ LEVELS = [
     {"training", "measuring", "oracles", "store", "database", "migrations", "schema"},
     {"strategies"},
     {"networks"},
-    {"models", "pool", "selection", "schedule", "uncertainty", "discrepancy"},
+    {"encoders", "models", "pool", "selection", "schedule", "uncertainty", "discrepancy"},
     {"augment", "tasks", "views"},
     {"checked", "device", "streams", "events", "values", "errors", "version"},
 ]
