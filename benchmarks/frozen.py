@@ -24,10 +24,10 @@ from torch import nn
 from mcdal import Config, Plan, Pool, Protocol, Source, Strategy, run
 from mcdal.encoders.base import Built, Encoder, randomly
 from mcdal.events import Listener, nobody
+from mcdal.models.resnet import ResNet
 from mcdal.pool.assemble import from_arrays
 from mcdal.recipes.base import frozen
 from mcdal.registry import load
-from mcdal.models.resnet import ResNet
 from mcdal.store import Store
 
 SECONDS = 5.0
@@ -92,7 +92,7 @@ def checks(quick: bool) -> list[Check]:
 
 def measured(strategies: Iterable[str], rounds: int) -> list[tuple[Check, dict[str, Any]]]:
     found = []
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         for features in (512, 1280):
             for name in strategies:

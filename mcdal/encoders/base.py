@@ -54,7 +54,7 @@ class Built:
         raw = not x.is_floating_point()
         if x.shape[1] not in (1, 3):
             raise ConfigError(f"an encoder takes images of 1 or 3 channels, and these have {x.shape[1]}")
-        image = as_colour(x).float()
+        image = as_colour(x.float())
         if tuple(image.shape[2:]) != self.size:
             image = F.interpolate(image, self.size, mode=self.interpolation, align_corners=False, antialias=True)
         if not raw:

@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,15 @@ LOOKED_AT = 4
 SAME = 0.02
 """How far those may lie apart, as a share of the largest feature: other processors round otherwise, other data differ by more."""
 
-Vectors = Float[np.ndarray, "n e"]
+Vectors = Float[np.ndarray, "_ e"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and deviation of each feature over the pool."""
+
+    mean: list[float]
+    deviation: list[float]
 
 
 def open_frozen(source: Source, encoder: Encoder, cache: Path, numerics: Numerics, listen: Listener = nobody) -> Pool:
@@ -44,7 +52,8 @@ def open_frozen(source: Source, encoder: Encoder, cache: Path, numerics: Numeric
     shutil.rmtree(work.parts, ignore_errors=True)
     work.check(folder)
     pool, test = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in work.views)
-    return work.pool_of(pool, test, read_index(folder))
+    index = read_index(folder)
+    return work.pool_of(pool, test, Spread(index["mean"], index["deviation"]))
 
 
 def expect_frozen(
@@ -62,8 +71,7 @@ def expect_frozen(
     seconds = (time.monotonic() - begun) / len(few)
     counts = {name: len(positions) for name, (_, positions) in work.views.items()}
     pool, test = (np.broadcast_to(np.float32(0), (n, length)) for n in counts.values())
-    flat = {"mean": [0.0] * length, "deviation": [1.0] * length}
-    return work.pool_of(pool, test, flat), seconds * sum(counts.values())
+    return work.pool_of(pool, test, Spread([0.0] * length, [1.0] * length)), seconds * sum(counts.values())
 
 
 def _begin(source: Source, encoder: Encoder, cache: Path, numerics: Numerics, listen: Listener) -> "_Encoding":
@@ -128,8 +136,8 @@ class _Encoding:
             _join(sorted(self.parts.glob(f"{name}-*.npy")), len(positions), folder / f"{name}.npy")
         ids = {"pool": self.pool.images.ids, "test": self._test_ids}
         (folder / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
-        mean, deviation = _moments(np.load(folder / "pool.npy", mmap_mode="r"))
-        write_index(folder, {"encoder": self.encoder, "mean": mean, "deviation": deviation})
+        spread = _spread(np.load(folder / "pool.npy", mmap_mode="r"))
+        write_index(folder, {"encoder": self.encoder, **asdict(spread)})
 
     def check(self, folder: Path) -> None:
         """PoolError where the kept features are not what the encoder gives of the images today."""
@@ -142,11 +150,11 @@ class _Encoding:
                 "has changed; remove that folder to compute them again, and give runs on the old ones another --out"
             )
 
-    def pool_of(self, pool: Vectors, test: Vectors, index: dict[str, list[float]]) -> Pool:
+    def pool_of(self, pool: Vectors, test: Vectors, spread: Spread) -> Pool:
         """The same pool with these features."""
         old, length = self.pool, pool.shape[1]
-        images = FeatureImages(pool, old.images, self.views["pool"][1], index)
-        seen = FeatureImages(test, old.test.images, old.test.positions, index)
+        images = FeatureImages(pool, old.images, self.views["pool"][1], spread)
+        seen = FeatureImages(test, old.test.images, old.test.positions, spread)
         return replace(
             old, images=images, test=LabeledView(seen, np.arange(len(seen)), old.test.y), mean=(0.0,) * length,
             std=(1.0,) * length, fingerprint=digest(old.fingerprint, self.encoder),
@@ -156,11 +164,11 @@ class _Encoding:
 class FeatureImages(Images):
     """Rows of features as images of one pixel, (b, e, 1, 1); to a person they are shown as the images that they are of."""
 
-    def __init__(self, features: Vectors, of: Images, positions: Positions, index: dict[str, list[float]]):
+    def __init__(self, features: Vectors, of: Images, positions: Positions, spread: Spread):
         self.ids = tuple(of.ids[i] for i in positions)
         self._of, self._positions = of, positions
         self._rows = ArrayImages(self.ids, features[:, None, None, :])
-        mean, scale = torch.tensor(index["mean"]), 1 / torch.tensor(index["deviation"])
+        mean, scale = torch.tensor(spread.mean), 1 / torch.tensor(spread.deviation)
         self._shift, self._scale = (-mean * scale)[:, None, None], scale[:, None, None]
 
     def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
@@ -172,8 +180,8 @@ class FeatureImages(Images):
         return self._of.picture(int(self._positions[position]))
 
 
-def _moments(features: Vectors) -> tuple[list[float], list[float]]:
-    """Mean and deviation of each feature, in float64; one that never varies is left as it is."""
+def _spread(features: Vectors) -> Spread:
+    """In float64; a feature that never varies gets a deviation of 1."""
     total, squares = np.zeros(features.shape[1]), np.zeros(features.shape[1])
     for first in range(0, len(features), PART):
         some = features[first : first + PART].astype(np.float64)
@@ -183,7 +191,7 @@ def _moments(features: Vectors) -> tuple[list[float], list[float]]:
     deviation = np.sqrt(np.maximum(squares / len(features) - np.square(mean), 0))
     # Rounding leaves a feature that never varies with a deviation of about 1e-8 of its size.
     deviation = np.where(deviation > 1e-6 * np.abs(mean), deviation, 1.0)
-    return mean.tolist(), deviation.tolist()
+    return Spread(mean.tolist(), deviation.tolist())
 
 
 def _write(path: Path, features: Vectors) -> None:
