@@ -19,7 +19,9 @@ Scale: TypeAlias = Literal["full", "small"]
 SMALL_MODEL = ResNet(depth=10, width=8)
 SMALL_EPOCHS, SMALL_STEPS = 10, 100
 
-HEAD_EPOCHS, HEAD_STEPS, HEAD_BATCH, HEAD_RATE = 10, 20, 256, 0.01
+# Tried on CIFAR-10 through EfficientNet-Lite0 at 100, 1,000 and 10,000 labels: a third or three times the rate, a twentieth or
+# five times the decay change the accuracy by less than a point, but for the lower rate at 10,000 (-3 points).
+HEAD_EPOCHS, HEAD_STEPS, HEAD_BATCH, HEAD_RATE, HEAD_DECAY = 10, 20, 256, 0.01, 0.01
 
 
 def paper(source: Source, strategy: Strategy) -> Config:
@@ -44,7 +46,7 @@ def small(full: Config) -> Config:
 
 def frozen(full: Config, encoder: Encoder) -> Config:
     """The same data, strategy and protocol with a linear head on a frozen encoder: rounds in seconds without a GPU."""
-    optimization = Optimization(lr=HEAD_RATE, warmup_epochs=0.0)
+    optimization = Optimization(lr=HEAD_RATE, weight_decay=HEAD_DECAY, warmup_epochs=0.0)
     training = replace(
         full.training, epochs=HEAD_EPOCHS, steps_per_epoch=HEAD_STEPS, batch_size=HEAD_BATCH, unlabeled_batch_size=HEAD_BATCH,
         optimization=optimization, augment=Augment(crop_padding=0, flip=False, rotation=0.0), compile=False,
