@@ -67,20 +67,23 @@ ENCODED_POOL = 10_000
 
 
 def cifar10_frozen(data: Path) -> Config:
-    """CIFAR-10: its first 10,000 images through EfficientNet-Lite0 at 96 pixels, from 50 labels by 50 to 300."""
+    """CIFAR-10: its first 10,000 images through EfficientNet-Lite0 at 96 pixels, from 50 labels by 50 to 250."""
     source = First(Cifar(data, classes=10), ENCODED_POOL, TEST)
-    return _heads(Config(source, SmallConv(), MCDAL(), protocol=Protocol(start=50, budget=50, rounds=6), gallery=0))
+    return _heads(Config(source, SmallConv(), MCDAL(), protocol=Protocol(start=50, budget=50, rounds=5), gallery=0))
 
 
 def folders_frozen(data: Path) -> Config:
-    """Folders as Caltech-101's (`make_folders`), through the same encoder, from 90 labels by 90 to 540."""
+    """Folders as Caltech-101's (`make_folders`), through the same encoder, from 90 labels by 90 to 450."""
     source = Caltech101(data)
-    return _heads(Config(source, SmallConv(), MCDAL(), protocol=Protocol(start=90, budget=90, rounds=6), gallery=0))
+    return _heads(Config(source, SmallConv(), MCDAL(), protocol=Protocol(start=90, budget=90, rounds=5), gallery=0))
 
 
 def _heads(config: Config) -> Config:
     made = frozen(config, ENCODED)
-    return replace(made, training=replace(made.training, batch_size=64, unlabeled_batch_size=64, precision="float32"))
+    training = replace(
+        made.training, steps_per_epoch=10, batch_size=64, unlabeled_batch_size=64, precision="float32"
+    )  # 100 steps a round
+    return replace(made, training=training)
 
 
 LARGEST, SMALLEST = 800, 31

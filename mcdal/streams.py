@@ -24,6 +24,15 @@ def numpy_generator(seed: int, *address: str | int) -> np.random.Generator:
     return np.random.default_rng(stream(seed, *address))
 
 
+def reseed(seed: int) -> None:
+    """As torch.manual_seed, on the devices in use: for each kind that is not, torch's keeps a stack trace of every call for ever."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
+
+
 @contextmanager
 def own_randomness() -> Iterator[None]:
     """Whatever is drawn or seeded inside leaves torch's global random state as it was."""

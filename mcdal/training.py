@@ -18,7 +18,7 @@ from mcdal.models.base import Model
 from mcdal.pool.base import LabeledView, Pool, Positions, UnlabeledView
 from mcdal.schedule import Optimization, set_rate
 from mcdal.strategies.base import Setting, Strategy, overrides
-from mcdal.streams import numpy_generator, own_randomness, stream
+from mcdal.streams import numpy_generator, own_randomness, reseed, stream
 from mcdal.values import Batch, Ids, Metrics, Progress
 
 SECONDS_BETWEEN_WORDS = 0.25
@@ -249,7 +249,7 @@ class _Work:
         progress = Progress(step, self.training.steps, self._rate(step))
         set_rate(self.optimizer, progress.lr)
         raw = next(batches)  # before the seed is set: starting a loader's workers draws random numbers
-        torch.manual_seed(stream(self.seed, "task", step))
+        reseed(stream(self.seed, "task", step))
         labeled = self.feed.augmented(*raw)
         assert labeled.y is not None
         with self.numerics.autocast():
@@ -263,7 +263,7 @@ class _Work:
         self._count(loss.detach(), output.logits.detach(), labeled.y)
         if self.steps_strategy:
             raw = next(others)
-            torch.manual_seed(stream(self.seed, "strategy", step))
+            reseed(stream(self.seed, "strategy", step))
             unlabeled = self.feed.augmented(*raw)
             with self.numerics.autocast():
                 self.strategy.step(labeled.with_output(output.detach()), unlabeled, progress)
