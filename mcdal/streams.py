@@ -25,9 +25,9 @@ def numpy_generator(seed: int, *address: str | int) -> np.random.Generator:
 
 
 def reseed(seed: int) -> None:
-    """As torch.manual_seed, on the devices in use: for each kind that is not, torch's keeps a stack trace of every call for ever."""
+    """As torch.manual_seed on the devices in use; of every other kind torch's keeps a stack trace a call, for ever."""
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed_all(seed)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(seed)

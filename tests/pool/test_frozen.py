@@ -306,7 +306,7 @@ def mine(tmp_path):
     layer = nn.Linear(192, 16)
     save_file({"layer.weight": layer.weight.data, "layer.bias": layer.bias.data}, tmp_path / "w.safetensors")
     (tmp_path / "mine.py").write_text(MINE.replace("SLEEP", "0"))
-    (tmp_path / "slow.py").write_text(MINE.replace("SLEEP", "0.15"))
+    (tmp_path / "slow.py").write_text(MINE.replace("SLEEP", "0.05"))
     return tmp_path
 
 
@@ -368,7 +368,7 @@ def test_killed_while_encoding_and_continued_is_the_same_run(mine, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(training.__file__).parents[1])}
     python = [sys.executable, "-m", "mcdal"]
     for out in ("killed", "whole"):
-        words = python + command(mine, tmp_path / out, "slow", "--set", "protocol.rounds=2", "--json")
+        words = python + command(mine, tmp_path / out, "slow", "--set", "protocol.rounds=1", "--json")
         if out == "killed":
             process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
             parts = tmp_path / out / "cache"
