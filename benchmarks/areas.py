@@ -68,14 +68,15 @@ def main() -> None:
     parser.add_argument("--strategies", nargs="*", help="all of them by default, and the variants")
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--report", action="store_true", help="play nothing: the table of the runs that are finished")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     config = configured(given)
-    if config.encoder is not None:  # once, before two processes want them
+    if config.encoder is not None and not given.report:  # once, before two processes want them
         config.open(given.work / "cache", config.training.numerics("cpu"))
     names = given.strategies or [name for name in [*sorted(listed("strategies")), *CONTROLS] if can(config, name)]
     plans = {(name, seed): plan(config, given.recipe, name, seed) for seed in range(given.seeds) for name in names}
-    failed = play(list(plans.values()), given.work, given.workers)
+    failed = {} if given.report else play(list(plans.values()), given.work, given.workers)
     out = given.out or Path(__file__).parent / "results" / f"areas_{given.recipe}.json"
     command = f"benchmarks/areas.py {given.recipe} --seeds {given.seeds}"
     out.write_text(json.dumps(result(command, config, given.work, plans, failed), indent=1) + "\n")
@@ -135,11 +136,11 @@ def result(
     seconds: dict[str, list[float]] = {}
     classes: dict[str, list[float]] = {}
     for (name, seed), each in plans.items():
-        if each.run_id in failed:
+        rounds = store.rounds(each.run_id)
+        if each.run_id in failed or sum(r.finished_at is not None for r in rounds) < config.protocol.rounds:
             continue
         accuracy = {m.round: m.value for m in store.metrics(each.run_id) if m.name == "test/accuracy"}
         curves.setdefault(name, {})[seed] = [accuracy[r] for r in sorted(accuracy)]
-        rounds = store.rounds(each.run_id)
         seconds.setdefault(name, []).extend(sum(r.seconds.values()) for r in rounds)
         labels = store.labels(each.run_id)
         batches = [store.asked(each.run_id, r.round) for r in rounds if r.round]
