@@ -1,4 +1,4 @@
-"""Every strategy on two small pools: the area under its learning curve against Random's, paired by seed.
+"""Every strategy on small pools: the area under its learning curve against Random's, paired by seed.
 
 All strategies of a seed share the start set, the initial weights and the number of steps (benchmarks/recipes.py). The area is
 that of the test accuracy over the number of labels, divided by the range of labels: the mean accuracy of a campaign. The interval
@@ -7,6 +7,12 @@ Runs are kept in --work and continued from there: adding seeds or strategies pla
 
     OMP_NUM_THREADS=1 PYTHONPATH=.:benchmarks python benchmarks/areas.py digits --seeds 10 --work FOLDER
     OMP_NUM_THREADS=1 PYTHONPATH=.:benchmarks python benchmarks/areas.py fashion --data IDX_FOLDER --seeds 5 --work FOLDER
+
+Two of the pools are seen through a frozen encoder, so that twenty seeds take minutes; there the strategies take part that need
+neither pixels nor stages of a network. `folders` makes its images of CIFAR-10, Fashion-MNIST and the digits in --work.
+
+    ... areas.py cifar10_frozen --data CIFAR_FOLDER --seeds 20 --work FOLDER
+    ... areas.py folders_frozen --data CIFAR_FOLDER --fashion IDX_FOLDER --seeds 20 --work FOLDER
 """
 
 import argparse
@@ -27,7 +33,7 @@ from scipy import stats
 
 from mcdal.config import Config
 from mcdal.environment import environment
-from mcdal.errors import McdalError
+from mcdal.errors import ConfigError, McdalError
 from mcdal.loop import Plan, run
 from mcdal.registry import listed, load
 from mcdal.settings import override
@@ -55,21 +61,42 @@ CONTROLS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", choices=["digits", "fashion"])
-    parser.add_argument("--data", type=Path, help="folder with the IDX files, for fashion")
+    parser.add_argument("recipe", choices=["digits", "fashion", "cifar10_frozen", "folders_frozen"])
+    parser.add_argument("--data", type=Path, help="folder with the IDX files, for fashion, or with CIFAR-10")
+    parser.add_argument("--fashion", type=Path, help="folder with the IDX files, for folders_frozen")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--strategies", nargs="*", help="all of them by default, and the variants")
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--report", action="store_true", help="play nothing: the table of the runs that are finished")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    config = recipes.digits() if given.recipe == "digits" else recipes.fashion(given.data)
-    names = given.strategies or [*sorted(listed("strategies")), *CONTROLS]
+    config = configured(given)
+    if config.encoder is not None and not given.report:  # once, before two processes want them
+        config.open(given.work / "cache", config.training.numerics("cpu"))
+    names = given.strategies or [name for name in [*sorted(listed("strategies")), *CONTROLS] if can(config, name)]
     plans = {(name, seed): plan(config, given.recipe, name, seed) for seed in range(given.seeds) for name in names}
-    failed = play(list(plans.values()), given.work, given.workers)
+    failed = {} if given.report else play(list(plans.values()), given.work, given.workers)
     out = given.out or Path(__file__).parent / "results" / f"areas_{given.recipe}.json"
     command = f"benchmarks/areas.py {given.recipe} --seeds {given.seeds}"
     out.write_text(json.dumps(result(command, config, given.work, plans, failed), indent=1) + "\n")
+
+
+def configured(given: argparse.Namespace) -> Config:
+    if given.recipe == "digits":
+        return recipes.digits()
+    if given.recipe == "folders_frozen":
+        return recipes.folders_frozen(recipes.make_folders(given.data, given.fashion, given.work / "folders"))
+    return {"fashion": recipes.fashion, "cifar10_frozen": recipes.cifar10_frozen}[given.recipe](given.data)
+
+
+def can(config: Config, name: str) -> bool:
+    """Whether the strategy can take part: on a frozen encoder not all can."""
+    try:
+        plan(config, "", name, 0)
+    except ConfigError:
+        return False
+    return True
 
 
 def plan(config: Config, recipe: str, name: str, seed: int) -> Plan:
@@ -109,11 +136,11 @@ def result(
     seconds: dict[str, list[float]] = {}
     classes: dict[str, list[float]] = {}
     for (name, seed), each in plans.items():
-        if each.run_id in failed:
+        rounds = store.rounds(each.run_id)
+        if each.run_id in failed or sum(r.finished_at is not None for r in rounds) < config.protocol.rounds:
             continue
         accuracy = {m.round: m.value for m in store.metrics(each.run_id) if m.name == "test/accuracy"}
         curves.setdefault(name, {})[seed] = [accuracy[r] for r in sorted(accuracy)]
-        rounds = store.rounds(each.run_id)
         seconds.setdefault(name, []).extend(sum(r.seconds.values()) for r in rounds)
         labels = store.labels(each.run_id)
         batches = [store.asked(each.run_id, r.round) for r in rounds if r.round]

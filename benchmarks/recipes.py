@@ -1,14 +1,23 @@
-"""The two small, fixed protocols that every strategy is compared under on two cores: minutes a run, seconds a round."""
+"""The small, fixed protocols that every strategy is compared under on two cores: minutes a run, seconds a round."""
 
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from mcdal import Augment, Config, Pool, Protocol, Source, Training
+from mcdal.encoders.efficientnet_lite0 import EfficientNetLite0
 from mcdal.events import Listener, nobody
 from mcdal.models.small import SmallConv
 from mcdal.pool.base import ArrayImages, LabeledView
+from mcdal.pool.caltech101 import FOLDER, Caltech101
+from mcdal.pool.cifar import Cifar
 from mcdal.pool.digits import Digits
 from mcdal.pool.idx import FASHION_MNIST, Idx
+from mcdal.recipes.base import frozen
 from mcdal.strategies.mcdal import MCDAL
 
 POOL, TEST = 6_000, 5_000
@@ -51,3 +60,62 @@ def fashion(data: Path) -> Config:
     )
     source = First(Idx(data, classes=FASHION_MNIST, name="fashion_mnist"), POOL, TEST)
     return Config(source, SmallConv(width=16), MCDAL(), training, Protocol(start=100, budget=100, rounds=5), gallery=0)
+
+
+ENCODED = EfficientNetLite0(size=96)
+ENCODED_POOL = 10_000
+
+
+def cifar10_frozen(data: Path) -> Config:
+    """CIFAR-10: its first 10,000 images through EfficientNet-Lite0 at 96 pixels, from 50 labels by 50 to 250."""
+    source = First(Cifar(data, classes=10), ENCODED_POOL, TEST)
+    return _heads(Config(source, SmallConv(), MCDAL(), protocol=Protocol(start=50, budget=50, rounds=5), gallery=0))
+
+
+def folders_frozen(data: Path) -> Config:
+    """Folders as Caltech-101's (`make_folders`), through the same encoder, from 90 labels by 90 to 450."""
+    source = Caltech101(data)
+    return _heads(Config(source, SmallConv(), MCDAL(), protocol=Protocol(start=90, budget=90, rounds=5), gallery=0))
+
+
+def _heads(config: Config) -> Config:
+    made = frozen(config, ENCODED)
+    training = replace(
+        made.training, steps_per_epoch=10, batch_size=64, unlabeled_batch_size=64, precision="float32"
+    )  # 100 steps a round
+    return replace(made, training=training)
+
+
+LARGEST, SMALLEST = 800, 31
+"""Images of Caltech-101's largest class and of its smallest."""
+
+
+def make_folders(cifar: Path, fashion: Path, to: Path) -> Path:
+    """Thirty class folders in Caltech-101's layout, of CIFAR-10's, Fashion-MNIST's and the digits' classes.
+
+    Their sizes fall geometrically from 800 to 31 in an order that mixes the three; Caltech-101 itself is not at hand.
+    """
+    classes = list(_classes(cifar, fashion))
+    sizes = np.geomspace(LARGEST, SMALLEST, len(classes)).round().astype(int)
+    order = np.random.default_rng(0).permutation(len(classes))
+    for place, size in zip(order, sizes, strict=True):
+        name, pixels = classes[place]
+        folder = to / FOLDER / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(pixels[:size], 1):
+            file = folder / f"image_{i:04d}.png"
+            if not file.exists():
+                sink = io.BytesIO()
+                Image.fromarray(image.squeeze()).resize((64, 64), Image.Resampling.BICUBIC).save(sink, "PNG")
+                file.write_bytes(sink.getvalue())
+    return to
+
+
+def _classes(cifar: Path, fashion: Path) -> Iterator[tuple[str, np.ndarray]]:
+    sources = {"cifar": Cifar(cifar, classes=10), "fashion": Idx(fashion, classes=FASHION_MNIST), "digit": Digits()}
+    for kind, source in sources.items():
+        pool = source.open(Path("/tmp/mcdal-folders-cache"))
+        assert isinstance(pool.images, ArrayImages) and pool.targets is not None
+        for c, name in enumerate(pool.classes):
+            pixels = pool.images.pixels[np.flatnonzero(pool.targets == c)[:LARGEST]]
+            yield f"{kind}_{name.lower().replace('/', '-').replace(' ', '_')}", pixels

@@ -11,10 +11,12 @@ from mcdal.version import __version__
 if TYPE_CHECKING:
     from mcdal.augment import Augment
     from mcdal.config import Config, Protocol
+    from mcdal.encoders.base import Built, Encoder
     from mcdal.errors import McdalError
     from mcdal.loop import Plan, run
     from mcdal.measuring import evaluate, measure, select
     from mcdal.models.base import Architecture, Model
+    from mcdal.models.probe import Probe
     from mcdal.models.resnet import ResNet
     from mcdal.models.wrap import Custom, wrap
     from mcdal.outputs import select_from
@@ -36,6 +38,8 @@ _HOME = {
     "Augment": "augment",
     "Config": "config",
     "Protocol": "config",
+    "Built": "encoders.base",
+    "Encoder": "encoders.base",
     "McdalError": "errors",
     "Plan": "loop",
     "run": "loop",
@@ -44,6 +48,7 @@ _HOME = {
     "select": "measuring",
     "Architecture": "models.base",
     "Model": "models.base",
+    "Probe": "models.probe",
     "ResNet": "models.resnet",
     "Custom": "models.wrap",
     "wrap": "models.wrap",

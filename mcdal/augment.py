@@ -37,12 +37,19 @@ class Augment:
         if not 0 <= self.rotation <= 180:
             raise ConfigError(f"augment: rotation is {self.rotation}; it must be 0 to 180 degrees")
 
+    @property
+    def changes(self) -> bool:
+        """Whether any image comes back otherwise than it went in."""
+        return self.flip or self.crop_padding > 0 or self.rotation > 0
+
     def __call__(self, x: Shaped[Tensor, "b c h w"]) -> Shaped[Tensor, "b c h w"]:
         """Same shape, dtype, device and memory layout. Draws from torch's global random state of the CPU."""
         return self.moved(x, self.draw(x))
 
     def moved(self, x: Shaped[Tensor, "b c h w"], parameters: Int[Tensor, "b 9"]) -> Shaped[Tensor, "b c h w"]:
         """As `draw` has drawn."""
+        if not self.changes:
+            return x
         b, c, h, w = x.shape
         pad = max(self.crop_padding, 1)  # at least one pixel of black: where everything outside points to
         canvas = x.new_zeros(b, h + 2 * pad, w + 2 * pad, c)
@@ -58,6 +65,8 @@ class Augment:
         CPU, so that a run sees the same images on every device.
         """
         b, _, h, w = x.shape
+        if not self.changes:
+            return torch.zeros(b, 9, dtype=torch.int32)
         offsets = torch.randint(-self.crop_padding, self.crop_padding + 1, (b, 2))
         flips = (torch.rand(b, 1) < 0.5) & self.flip
         degrees = (2 * torch.rand(b, dtype=torch.float64) - 1) * self.rotation

@@ -40,6 +40,12 @@ def _complete_recipes() -> list[tuple[str, str]]:
     return list(listed("recipes").items())
 
 
+def _complete_encoders() -> list[tuple[str, str]]:
+    from mcdal.registry import listed
+
+    return list(listed("encoders").items())
+
+
 @app.command()
 def run(
     recipe: Annotated[
@@ -52,6 +58,16 @@ def run(
         str | None,
         typer.Option(
             "--strategy", "-s", help="A strategy's name, or my_file.py:NAME.", autocompletion=_complete_strategies
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            "-e",
+            help="Train heads alone, on features that this network makes once: efficientnet_lite0, "
+            "timm:NAME or my_file.py:NAME. `mcdal encoders` lists them.",
+            autocompletion=_complete_encoders,
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides the start set and every random draw.")] = 0,
@@ -74,7 +90,7 @@ def run(
 ) -> None:
     """Play a run, or continue it where it was interrupted."""
     with _stoppable():
-        plan = _plan(recipe, data, strategy, seed, scale, settings or [])
+        plan = _plan(recipe, data, strategy, encoder, seed, scale, settings or [])
         plan.config.training.numerics(device)  # a device that is not there is told before anything is written
         if dry_run:
             _estimate(plan, out, device, quiet, json)
@@ -216,6 +232,14 @@ def recipes(
     _list("recipes", name)
 
 
+@app.command()
+def encoders(
+    name: Annotated[str | None, typer.Argument(help="Say more on this one.", autocompletion=_complete_encoders)] = None,
+) -> None:
+    """List the frozen encoders, or the fields of one."""
+    _list("encoders", name)
+
+
 @app.callback(invoke_without_command=True)
 def version(
     show: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False,
@@ -226,7 +250,13 @@ def version(
 
 
 def _plan(
-    recipe: str, data: Path | None, strategy: str | None, seed: int, scale: str | None, settings: list[str]
+    recipe: str,
+    data: Path | None,
+    strategy: str | None,
+    encoder: str | None,
+    seed: int,
+    scale: str | None,
+    settings: list[str],
 ) -> "Plan":
     from dataclasses import replace
 
@@ -236,19 +266,31 @@ def _plan(
     from mcdal.settings import canonical, override, parse_settings
 
     overrides = parse_settings(settings)
-    if "strategy" in overrides:  # by another way, the same run
-        if strategy is not None:
-            raise ConfigError(f"--strategy {strategy} and --set strategy={overrides['strategy']}: give one of them")
-        strategy = overrides.pop("strategy")
+    strategy = _one_of("strategy", strategy, overrides)
+    encoder = _one_of("encoder", encoder, overrides)
     function = registry.load("recipes", recipe)
     config = build(function, data, scale)
     if strategy is not None:
         kind = registry.load("strategies", strategy)
         # A recipe may have set fields of its own strategy: naming that strategy keeps them.
         config = config if type(config.strategy) is kind else replace(config, strategy=kind())
+    if encoder is not None:
+        from mcdal.recipes.base import frozen
+
+        config = frozen(config, registry.encoder(encoder))
     config = override(config, overrides)
+    taken = canonical(config, overrides) | ({"encoder": encoder} if encoder is not None else {})
     name = strategy or registry.name_of(config.strategy)
-    return Plan(config, seed, recipe, scale or default_scale(function), canonical(config, overrides), name)
+    return Plan(config, seed, recipe, scale or default_scale(function), taken, name)
+
+
+def _one_of(name: str, option: str | None, overrides: dict[str, str]) -> str | None:
+    """`--strategy X` and `--set strategy=X` are two ways to the same run; taken out of the overrides."""
+    if name not in overrides:
+        return option
+    if option is not None:
+        raise ConfigError(f"--{name} {option} and --set {name}={overrides[name]}: give one of them")
+    return overrides.pop(name)
 
 
 def _estimate(plan: "Plan", out: Path, device: str, quiet: bool, json: bool) -> None:

@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from mcdal.device import Numerics
+from mcdal.encoders.base import Encoder
 from mcdal.errors import ConfigError
+from mcdal.events import Listener, nobody
 from mcdal.models.base import Architecture
-from mcdal.pool.base import Source
+from mcdal.pool.base import Pool, Source
+from mcdal.pool.frozen import expect_frozen, open_frozen
 from mcdal.strategies.base import Strategy
 from mcdal.training import Training
 
@@ -62,6 +66,8 @@ class Config:
     """How the network is trained, the same for every strategy."""
     protocol: Protocol = field(default_factory=Protocol)
     """How many samples are labeled when."""
+    encoder: Encoder | None = None
+    """A frozen network that turns every image into features once; `model` is then a head on them. null: none."""
     features: Path | None = None
     """File of features by sample id, .npz or .parquet, that do not come from the model; `mcdal embed` makes one."""
     cold_start: Strategy | None = None
@@ -77,7 +83,39 @@ class Config:
         for name in ("checkpoint_seconds", "gallery"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}: give 0 or more")
+        self._check_encoder()
         self._check_cold_start()
+
+    def open(self, cache: Path, numerics: Numerics, listen: Listener = nobody) -> Pool:
+        """What is trained on: the images of the source, or their features. cache: a folder for what is prepared once."""
+        if self.encoder is None:
+            return self.source.open(cache, listen)
+        return open_frozen(self.source, self.encoder, cache, numerics, listen)
+
+    def expect(self, cache: Path, numerics: Numerics, listen: Listener = nobody) -> tuple[Pool, float]:
+        """A pool to try a few steps on, and how many seconds `open` needs beyond reading the images."""
+        if self.encoder is None:
+            return self.source.open(cache, listen), 0.0
+        return expect_frozen(self.source, self.encoder, cache, numerics, listen)
+
+    def _check_encoder(self) -> None:
+        model, strategy = type(self.model).__name__, type(self.strategy).__name__
+        if self.encoder is None:
+            if self.model.on_features:
+                raise ConfigError(f"model = {model}: it works on features, so it needs an encoder (--encoder NAME)")
+            return
+        if not self.model.on_features:
+            raise ConfigError(f"model = {model}: it works on images, and an encoder gives features: take a Probe")
+        if missing := [text for need, text in OF_IMAGES.items() if need in self.strategy.needs]:
+            raise ConfigError(
+                f"strategy = {strategy}: it needs {' and '.join(missing)} (its `needs` say so), and with an encoder there are "
+                "features alone: take another strategy, or leave --encoder out"
+            )
+        if self.training.augment.changes or self.training.published_sampling:
+            raise ConfigError(
+                "training.augment: images are not augmented where an encoder has turned them into features once: set "
+                "crop_padding and rotation to 0, flip and training.published_sampling to false"
+            )
 
     def _check_cold_start(self) -> None:
         if self.cold_start is None:
@@ -96,10 +134,14 @@ class Config:
             )
 
 
-# The same run whatever these say. Other data and features are told by their content, not by where they lie.
+OF_IMAGES = {"images": "the pixels of the images", "stages": "inner stages of the model"}
+"""What a strategy may need and features of a frozen encoder do not have."""
+
+# The same run whatever these say. Other data, features and weights are told by their content, not by where they lie.
 WITHOUT_EFFECT = (
     "checkpoint_seconds", "gallery", "notes", "features",
     "source.data", "source.test", "source.cache_gib", "source.workers",
+    "encoder.weights",
 )  # fmt: skip
 
 
@@ -178,10 +220,13 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
 def run_id(recipe: str, scale: str, strategy: str, seed: int, overrides: Mapping[str, str]) -> str:
     """The name of a run: the same command gives the same one. Overrides that can change a result appear as a short hash.
 
-    Of features it counts that there are some, since their file may be moved; other ones are refused when a run continues.
+    Of features it counts that there are some, and of an encoder's weights the file's name, since the files may be moved; other
+    ones are refused when a run continues.
     """
     plain = [_plain(recipe), *([_plain(scale)] if scale != "full" else []), _plain(strategy)]
     given = {"features": "given"} if overrides.get("features", "null") != "null" else {}
+    if "encoder.weights" in overrides:
+        given["encoder.weights"] = Path(overrides["encoder.weights"]).name
     deciding = {path: text for path, text in overrides.items() if path not in WITHOUT_EFFECT} | given
     if deciding:
         plain.append(hashlib.sha256(json.dumps(dict(sorted(deciding.items()))).encode()).hexdigest()[:8])

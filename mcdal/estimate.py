@@ -45,10 +45,12 @@ class Estimate:
     seconds_training: float
     seconds_measuring: float
     notes: list[str]
+    seconds_encoding: float = 0.0
+    """Of the features of a frozen encoder, where they are not kept yet."""
 
     @property
     def seconds(self) -> float:
-        return self.seconds_training + self.seconds_measuring
+        return self.seconds_encoding + self.seconds_training + self.seconds_measuring
 
 
 def estimate(plan: Plan, out: Path, device: str, listen: Listener = nobody) -> Estimate:
@@ -56,11 +58,11 @@ def estimate(plan: Plan, out: Path, device: str, listen: Listener = nobody) -> E
     config = plan.config
     if config.features is not None:
         check_file(config.features)
-    pool = config.source.open(out / "cache", listen)
+    numerics = config.training.numerics(device)
+    pool, encoding = config.expect(out / "cache", numerics, listen)
     if config.features is not None:  # only to tell now what is wrong with them
         read_features(config.features, pool.images.ids)
     sizes = config.protocol.sizes(len(pool))
-    numerics = config.training.numerics(device)
     with own_randomness():
         torch.manual_seed(stream(plan.seed, "init"))
         model = config.model.build(len(pool.classes), *pool.shape)
@@ -73,7 +75,7 @@ def estimate(plan: Plan, out: Path, device: str, listen: Listener = nobody) -> E
         plan.run_id, type(config.model).__name__, sum(p.numel() for p in model.parameters()), len(pool), len(pool.test),
         len(pool.classes), [sum(sizes[: i + 1]) for i in range(len(sizes))], steps, str(numerics.device),
         numerics.precision, a_step * steps * len(sizes), an_image * (measured + len(pool.test) * len(sizes)),
-        [*config.notes, *pool.notes],
+        [*config.notes, *pool.notes], encoding,
     )  # fmt: skip
 
 
@@ -123,7 +125,8 @@ def show(found: Estimate, as_json: bool) -> None:
         "model": f"{found.model}, {found.parameters:,} parameters",
         "training": f"{found.steps_a_round:,} steps a round on {found.device} in {found.precision}",
         "time": f"about {duration(found.seconds)}: {duration(found.seconds_training)} training, "
-        f"{duration(found.seconds_measuring)} measuring and testing",
+        f"{duration(found.seconds_measuring)} measuring and testing"
+        + (f", {duration(found.seconds_encoding)} encoding images, once" if found.seconds_encoding else ""),
     }
     for name, value in rows.items():
         table.add_row(name, value)

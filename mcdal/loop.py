@@ -81,8 +81,8 @@ def run(
         with artifacts.only_process():
             artifacts.sweep()
             listen("run", run_id=plan.run_id, rounds=plan.config.protocol.rounds)
-            pool = plan.config.source.open(out / "cache", listen)
             numerics = plan.config.training.numerics(device)
+            pool = plan.config.open(out / "cache", numerics, listen)
             playing = Run(plan, pool, store, artifacts, numerics, oracle(pool), listen)
             playing.begin()
             with playing.session():
@@ -318,7 +318,7 @@ def _refuse_changes(before: RunRecord, now: RunRecord, path: Path) -> None:
     if before.data_fingerprint != now.data_fingerprint:
         raise StoreError(
             f"the run {now.run_id} in {path} was begun on other data ({before.pool_size} samples then, {now.pool_size} now, "
-            "or changed files): restore the data, or give another --out"
+            "or changed files, or other weights of the encoder): restore them, or give another --out"
         )
 
 

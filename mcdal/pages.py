@@ -17,6 +17,8 @@ WORDS = {
     "labels": "the labels so far",
     "model": "the task model",
     "training": "networks of its own",
+    "stages": "inner stages of the model",
+    "images": "the pixels",
 }
 
 INTRODUCTION = """# Strategies
@@ -24,9 +26,10 @@ INTRODUCTION = """# Strategies
 Made from the code by `scripts/docs`; `mcdal strategies NAME` shows the same fields in a terminal.
 
 *needs* says what a strategy looks at. One that needs no more than class probabilities, features and the labels so far also
-works on the outputs of any model of yours, without our training ([mcdal select](select.md)). *memory* is beyond the measured
-rows, which are N numbers for a score, N x d for features and N x C for probabilities in float32; nobody allocates N x N,
-N x budget or N x (C x d). N: samples of the pool, b: budget, C: classes, d: length of the features.
+works on the outputs of any model of yours, without our training ([mcdal select](select.md)). All that need neither the pixels
+nor inner stages of the model work on a [frozen encoder](frozen.md). *memory* is beyond the measured rows, which are N numbers for
+a score, N x d for features and N x C for probabilities in float32; nobody allocates N x N, N x budget or N x (C x d). N: samples
+of the pool, b: budget, C: classes, d: length of the features.
 """
 
 

@@ -1,4 +1,4 @@
-"""Finds strategies and recipes by name: a file of this package, an entry point, or a dotted path to somebody's own file.
+"""Finds strategies, recipes and encoders by name: a file of ours, an entry point, or a dotted path to somebody's own file.
 
 Listing reads the first line of each file without importing it, so it takes no time.
 """
@@ -29,7 +29,7 @@ FROM_FILE = "mcdal_user_"
 
 
 def listed(kind: str) -> dict[str, str]:
-    """Name and one line on each of a kind ("strategies", "recipes"), by name. Plugins come after our own."""
+    """Name and one line on each of a kind ("strategies", "recipes", "encoders"), by name. Plugins come after our own."""
     own = {path.stem: _first_line(path) for path in _own_files(kind)}
     plugins: dict[str, str] = {}
     for point in _plugins(kind):
@@ -42,7 +42,7 @@ def listed(kind: str) -> dict[str, str]:
 
 
 def load(kind: str, name: str) -> Any:
-    """The object called `name`: for "strategies" the Strategy class, for "recipes" the function.
+    """The object called `name`: for "strategies" and "encoders" the class, for "recipes" the function.
 
     `name` is a listed name, or "path/to/file.py:Name", or "package.module:Name". Raises ConfigError naming what there is.
     """
@@ -164,7 +164,7 @@ def _candidates(kind: str, module: ModuleType) -> list[str]:
     """Names of what a module itself defines that could be meant."""
     own = {n: o for n, o in vars(module).items() if getattr(o, "__module__", None) == module.__name__}
     names = [n for n, o in own.items() if not n.startswith("_") and _problem(kind, o) is None]
-    return [n for n in names if kind == "strategies" or not isinstance(own[n], type)]
+    return [n for n in names if kind != "recipes" or not isinstance(own[n], type)]
 
 
 def _usable(kind: str, found: Any, name: str) -> Any:
@@ -180,10 +180,9 @@ def _problem(kind: str, found: Any) -> str | None:
         if callable(found):  # a class too: what it returns is seen when it is called
             return None
         return f"it is {_described_object(found)}, not a function that returns a mcdal.Config"
-    from mcdal.strategies.base import Strategy
-
-    if not (isinstance(found, type) and issubclass(found, Strategy)) or found is Strategy:
-        return f"it is {_described_object(found)}, not a class that extends mcdal.Strategy"
+    base = _base(kind)
+    if not (isinstance(found, type) and issubclass(found, base)) or found is base:
+        return f"it is {_described_object(found)}, not a class that extends mcdal.{base.__name__}"
     if "__dataclass_fields__" not in vars(found) and (inspect.get_annotations(found) or "__init__" in vars(found)):
         return "it has fields but is no dataclass: put @dataclass above the class, so that its fields are recorded"
     parameters = inspect.signature(found).parameters.values()
@@ -196,18 +195,37 @@ def _described_object(found: Any) -> str:
 
 
 def _main_object(kind: str, module: ModuleType, name: str) -> Any:
-    """The recipe function named as its file, or the one Strategy that a file defines."""
+    """The recipe function named as its file, or the one Strategy or Encoder that a file defines."""
     if kind == "recipes":
         return getattr(module, name)
-    from mcdal.strategies.base import Strategy
-
-    own = [o for o in vars(module).values() if isinstance(o, type) and issubclass(o, Strategy)]
+    own = [o for o in vars(module).values() if isinstance(o, type) and issubclass(o, _base(kind))]
     (found,) = [o for o in own if o.__module__ == module.__name__]
     return found
 
 
+def _base(kind: str) -> type:
+    """What the classes of a kind extend."""
+    from mcdal.encoders.base import Encoder
+    from mcdal.strategies.base import Strategy
+
+    return {"strategies": Strategy, "encoders": Encoder}[kind]
+
+
 def _singular(kind: str) -> str:
-    return {"strategies": "strategy", "recipes": "recipe"}[kind]
+    return {"strategies": "strategy", "recipes": "recipe", "encoders": "encoder"}[kind]
+
+
+def encoder(text: str) -> Any:
+    """What `--encoder` names: a listed name, NAME:WHICH for encoders with a field `name` (timm:resnet50), or a dotted path."""
+    name, colon, which = text.partition(":")
+    if name not in listed("encoders"):
+        return load("encoders", text)()
+    made = load("encoders", name)
+    if not colon:
+        return made()
+    if "name" not in made.__dataclass_fields__:
+        raise ConfigError(f"--encoder {text}: {name} is one network and takes no name after it: --encoder {name}")
+    return made(name=which)
 
 
 def name_of(strategy: object) -> str:
@@ -226,14 +244,14 @@ def describe(kind: str, name: str) -> str:
     found = load(kind, name)
     headline = listed(kind).get(name)
     blocks = [f"{name}: {headline}" if headline else name]
-    blocks += _of_strategy(found) if kind == "strategies" else _of_recipe(found)
+    blocks += _of_recipe(found) if kind == "recipes" else _of_class(found, _singular(kind))
     return "\n\n".join(blocks)
 
 
-def _of_strategy(found: Any) -> list[str]:
+def _of_class(found: Any, path: str) -> list[str]:
     from mcdal.settings import described
 
-    return [inspect.cleandoc(found.__doc__ or ""), _shown(described(found(), "strategy"))]
+    return [inspect.cleandoc(found.__doc__ or ""), _shown(described(found(), path))]
 
 
 def _of_recipe(found: Any) -> list[str]:

@@ -27,7 +27,7 @@ LEVELS = [
     {"training", "measuring", "oracles", "store", "database", "migrations", "schema"},
     {"strategies"},
     {"networks"},
-    {"models", "pool", "selection", "schedule", "uncertainty", "discrepancy"},
+    {"encoders", "models", "pool", "selection", "schedule", "uncertainty", "discrepancy"},
     {"augment", "tasks", "views"},
     {"checked", "device", "replay", "streams", "events", "locks", "values", "errors", "version", "softmax"},
 ]

@@ -67,6 +67,33 @@ def test_the_recipe_and_the_source_of_the_documents_run(tmp_path, monkeypatch):
     assert override(build(recipe, tmp_path, "tiny"), {"source.size": "16"}).source.size == 16
 
 
+def test_the_encoder_of_the_documents_runs(tmp_path):
+    (code,) = blocks((ROOT / "docs" / "frozen.md").read_text(), "python")
+    (tmp_path / "mine.py").write_text(code)
+    words = [
+        "run",
+        "digits",
+        "--encoder",
+        f"{tmp_path / 'mine.py'}:Mine",
+        "--strategy",
+        "margin",
+        "--set",
+        "protocol.rounds=2",
+    ]
+    said = subprocess.run(
+        [sys.executable, "-m", "mcdal", *words], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "round 1: 60 labels" in said.stdout
+
+
+@pytest.mark.parametrize("which", ["efficientnet_lite0", "timm"])
+def test_the_fields_of_the_documents_are_there(which):
+    from mcdal.registry import describe
+
+    for field in ("encoder.size", "encoder.weights"):
+        assert field in describe("encoders", which)
+
+
 @pytest.fixture(scope="module")
 def session():
     """(command, lines shown) of the README's first session."""

@@ -3,6 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -61,7 +62,12 @@ def _reset(module: nn.Module) -> None:
 
 
 class Architecture(ABC):
-    """How to build a model: a dataclass, whose fields are what the recipe may change (`--set model.FIELD=`)."""
+    """How to build a model: a dataclass, whose fields are what the recipe may change (`--set model.FIELD=`).
+
+    on_features: whether it takes rows of features, (e, 1, 1), that a frozen encoder has made, and not images.
+    """
+
+    on_features: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, classes: int, channels: int, size: tuple[int, int]) -> Model:

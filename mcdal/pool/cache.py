@@ -45,6 +45,11 @@ def entry(cache: Path, key: str, build: Callable[[Path], None], listen: Listener
     return place
 
 
+def kept(cache: Path, key: str) -> bool:
+    """Whether `entry` would find this one finished."""
+    return _intact(cache / key)
+
+
 def _build(cache: Path, key: str, build: Callable[[Path], None]) -> None:
     """Under the lock: whatever temporary folder of this key is there was left by a process that was killed."""
     for left_over in [cache / key, *cache.glob(f"{key}.tmp-*")]:

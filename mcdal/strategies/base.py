@@ -18,7 +18,7 @@ from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Metrics, Picks, Progress, Rows
 
 Module = TypeVar("Module", bound=nn.Module)
-Need: TypeAlias = Literal["probabilities", "features", "labeled", "labels", "model", "training"]
+Need: TypeAlias = Literal["probabilities", "features", "labeled", "labels", "model", "training", "stages", "images"]
 
 
 @runtime_checkable
@@ -36,7 +36,8 @@ class About:
 
     needs: what it looks at. "labeled" is which samples have a label, "labels" what it says. "model" is the task model itself
     (several passes, or its head), "training" networks of its own that are trained beside the task model; a strategy with
-    neither works on arrays of any model (`mcdal select`).
+    neither works on arrays of any model (`mcdal select`). "stages" are those of `Output`, "images" the pixels of `Batch.x`; a
+    strategy with neither works on the features of a frozen encoder (`mcdal run --encoder`).
     cost: of choosing a batch, beyond one forward pass over the pool. memory: beyond the measured rows.
     """
 

@@ -33,7 +33,7 @@ class LearningLoss(Scored):
 
     about = About(
         paper="Yoo and Kweon 2019, *Learning Loss for Active Learning*",
-        needs=("training",),
+        needs=("stages", "training"),
         cost="none: a small network on the stages that the pass over the pool has computed",
         memory="the network: `width` x the channels of all stages",
         use="tasks whose losses say more than class probabilities do",

@@ -70,7 +70,7 @@ class SRAAL(ByAutoencoder):
 
     about = About(
         paper="Zhang et al. 2020, *State-Relabeling Adversarial Active Learning*",
-        needs=("model", "training"),
+        needs=("images", "model", "training"),
         cost="the encoder over the pool; two steps of a VAE, larger than ResNet-18, and a pass of the model in each of training",
         memory="VAE, learner and discriminator with their optimizers: 27 million numbers four times over as published",
         use="as a baseline of tables",

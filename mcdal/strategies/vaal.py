@@ -42,7 +42,7 @@ class VAAL(ByAutoencoder):
 
     about = About(
         paper="Sinha, Ebrahimi and Darrell 2019, *Variational Adversarial Active Learning*",
-        needs=("training",),
+        needs=("images", "training"),
         cost="the encoder over the pool; two training steps of a VAE, larger than ResNet-18, in each training step",
         memory="VAE and discriminator with their optimizers: 23 million numbers four times over as published",
         use="as a baseline of tables; where the labeled images come from another place than the pool does",
