@@ -42,7 +42,7 @@ def measure(
     """
     numerics = numerics or resolve(choose_device("auto"))
     ids = pool.images.ids
-    known = pool.labeled(labels)
+    known = pool.labeled({id: label for id, label in labels.items() if id in pool})  # a shard knows its own alone
     labeled, y = np.zeros(len(ids), dtype=bool), np.full(len(ids), -1, dtype=np.int64)
     labeled[known.positions], y[known.positions] = True, known.y
     if not overrides(strategy, "measure"):
