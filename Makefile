@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11 python3.13,$(she
   $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow check clean
+.PHONY: setup demo test test-slow check bench clean
 
 setup: .venv/.ready
 
@@ -29,6 +29,10 @@ test-slow: setup
 
 check: setup
 	scripts/check
+
+bench: setup
+	$(BIN)/python -m pip install --quiet --editable '.[vision,dev,bench]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench
 
 clean:
 	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov

@@ -32,6 +32,8 @@ class Watch:
 
     def tell(self, kind: str, **fields: Any) -> None:
         now = time.monotonic()
+        if kind == "round":
+            self._first = None
         if kind == "train":
             # The first words come after compilation and the first steps; speed is counted from there.
             self._first = self._first or (now, fields["done"])

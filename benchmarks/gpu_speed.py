@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mcdal.environment import environment
+from benchmarks.side_by_side import Check, record
 from mcdal.measuring import measure
 from mcdal.models.resnet import ResNet
 from mcdal.pool.arrays import Arrays
@@ -74,14 +74,54 @@ def main() -> None:
     given = parser.parse_args()
     end = time.monotonic() + 60 * given.minutes
     pool = noise(50_000)
-    found: dict[str, Any] = {"environment": environment(Training().numerics(given.device)), "parts": []}
-    found["environment"].pop("host", None)
+    found: dict[str, Any] = {"parts": []}
     for part in parts(pool, given.device, given.seconds):
         found["parts"].append(part)
         print(json.dumps(part), flush=True)
-        given.out.write_text(json.dumps(found, indent=1) + "\n")
+        record(given.out, "Training steps on a GPU", "python benchmarks/gpu_speed.py", judged(found["parts"]), **found)
         if time.monotonic() > end:
             break
+
+
+def judged(parts: list[dict[str, Any]]) -> list[Check]:
+    """What the parts say of the bounds."""
+    steps = {
+        (p["strategy"], p["compile"], p["replay"], p["deterministic"]): p["steps_a_second"]
+        for p in parts
+        if "steps_a_second" in p
+    }
+    bare: dict[str, float] = {
+        k: next(iter(v.values())) for p in parts for k, v in p.items() if k.startswith("bare") or k == "measure"
+    }
+    best = {name: steps.get((name, True, True, True)) for name in ("random", "mcdal")}
+    ratios = {
+        "training under Random over a bare loop": (best["random"], bare.get("bare training"), 0.95, "at least"),
+        "measure over a bare forward pass": (bare.get("measure"), bare.get("bare forward"), 0.97, "at least"),
+        "MCDAL's step over Random's": (best["random"], best["mcdal"], 1.35, "at most"),
+        "MCDAL, compiled and replayed over neither": (
+            best["mcdal"],
+            steps.get(("mcdal", False, False, True)),
+            None,
+            "at least",
+        ),
+        "Random, compiled and replayed over neither": (
+            best["random"],
+            steps.get(("random", False, False, True)),
+            None,
+            "at least",
+        ),
+    }
+    found = [
+        Check(name, over / under, bound, must_be, detail=f"{over:,.0f} and {under:,.0f} a second")  # type: ignore[arg-type]
+        for name, (over, under, bound, must_be) in ratios.items()
+        if over and under
+    ]
+    if best["mcdal"]:
+        minutes = 7 * 39_000 / best["mcdal"] / 60
+        found.append(
+            Check("the paper's seven rounds of MCDAL: their steps alone", minutes, 10, "at most", unit="minutes")
+        )
+    return found
 
 
 def parts(pool: Pool, device: str, seconds: float) -> Iterator[dict[str, Any]]:
