@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -42,9 +43,9 @@ def measure(
     """
     numerics = numerics or resolve(choose_device("auto"))
     ids = pool.images.ids
-    known = pool.labeled({id: label for id, label in labels.items() if id in pool})  # a shard knows its own alone
-    labeled, y = np.zeros(len(ids), dtype=bool), np.full(len(ids), -1, dtype=np.int64)
-    labeled[known.positions], y[known.positions] = True, known.y
+    # A shard of a pool is measured with all labels, those of other shards among them.
+    y = np.fromiter(map(labels.get, ids, repeat(-1)), dtype=np.int64, count=len(ids))
+    labeled = y >= 0
     if not overrides(strategy, "measure"):
         return Rows(ids, labeled, y=y)
     view, dropped = (pool.whole(), 0) if augment is None else _published_order(labeled, pool, batch_size, seed)

@@ -152,9 +152,6 @@ class Pool:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __contains__(self, id: str) -> bool:
-        return id in self._position
-
     @property
     def task(self) -> Task:
         """What a label of this pool is."""
