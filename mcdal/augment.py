@@ -44,9 +44,9 @@ class Augment:
 
     def __call__(self, x: Shaped[Tensor, "b c h w"]) -> Shaped[Tensor, "b c h w"]:
         """Same shape, dtype, device and memory layout. Draws from torch's global random state of the CPU."""
-        if not self.changes:
-            return x
         b, c, h, w = x.shape
+        if (h, w) == (1, 1):  # a row of features: there is nothing to move
+            return x
         pad = max(self.crop_padding, 1)  # at least one pixel of black: where everything outside points to
         canvas = x.new_zeros(b, h + 2 * pad, w + 2 * pad, c)
         canvas[:, pad:-pad, pad:-pad] = x.permute(0, 2, 3, 1)
