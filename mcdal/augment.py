@@ -48,9 +48,9 @@ class Augment:
 
     def moved(self, x: Shaped[Tensor, "b c h w"], parameters: Int[Tensor, "b 9"]) -> Shaped[Tensor, "b c h w"]:
         """As `draw` has drawn."""
-        if not self.changes:
-            return x
         b, c, h, w = x.shape
+        if (h, w) == (1, 1):  # a row of features: there is nothing to move
+            return x
         pad = max(self.crop_padding, 1)  # at least one pixel of black: where everything outside points to
         canvas = x.new_zeros(b, h + 2 * pad, w + 2 * pad, c)
         canvas[:, pad:-pad, pad:-pad] = x.permute(0, 2, 3, 1)
@@ -65,7 +65,7 @@ class Augment:
         CPU, so that a run sees the same images on every device.
         """
         b, _, h, w = x.shape
-        if not self.changes:
+        if (h, w) == (1, 1):
             return torch.zeros(b, 9, dtype=torch.int32)
         offsets = torch.randint(-self.crop_padding, self.crop_padding + 1, (b, 2))
         flips = (torch.rand(b, 1) < 0.5) & self.flip
