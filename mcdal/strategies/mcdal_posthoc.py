@@ -9,7 +9,8 @@ from jaxtyping import Int
 from mcdal.checked import above_zero, at_least
 from mcdal.discrepancy import Distance
 from mcdal.errors import SelectionError
-from mcdal.networks.posthoc_heads import Features, PosthocHeads, apart, fit
+from mcdal.networks.posthoc_fit import Features, apart, fit
+from mcdal.networks.posthoc_heads import PosthocHeads
 from mcdal.schedule import Optimization
 from mcdal.selection import top
 from mcdal.selection.checks import refuse_bad_rows
