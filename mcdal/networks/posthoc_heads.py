@@ -71,7 +71,7 @@ class PosthocHeads(nn.Module):
 
 
 def _by_share_l1(own: Shares, p: Float[Tensor, "c b"]) -> tuple[Shares, Float[Tensor, ""]]:
-    """dD/dp_k of each head, and the sum of D: that of p_k . dD/dp_k over all members, as |a - b| = a sign(a - b) + b sign(b - a)."""
+    """dD/dp_k of each head, and the sum of D, which is that of p_k . dD/dp_k over all members: |a - b| = (a - b) sign(a - b)."""
     slope = (own - p).sign_()
     of_p = slope.sum((0, 1)).mul_(p).sum()
     for i, k in combinations(range(own.shape[1]), 2):

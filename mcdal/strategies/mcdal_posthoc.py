@@ -20,6 +20,10 @@ from mcdal.streams import numpy_generator, own_randomness, stream
 from mcdal.values import Batch, Measurement, Picks, Rows
 
 
+STEPS_A_PASS = 16
+"""At least so many, where there are as many unlabeled rows: 1,600 steps in 100 passes."""
+
+
 @dataclass(frozen=True)
 class Fit:
     """How the last fit went: a fixed number of passes, and what tells whether they were enough.
@@ -63,7 +67,7 @@ class MCDALPosthoc(Strategy):
     passes: int = 100
     """Times that each unlabeled row is seen."""
     batch_size: int = 1024
-    """Unlabeled rows a step."""
+    """Unlabeled rows a step; at most a sixteenth of them, since what converges is counted in steps."""
     labeled_batch_size: int = 256
     """Labeled rows a step, or all that there are."""
     lr: float = 1.0
@@ -106,8 +110,9 @@ class MCDALPosthoc(Strategy):
             shape = features.vector.shape[1], features.probabilities.shape[1]
             heads = PosthocHeads(*shape, self.pairs, self.heads, self.distance)
         random = numpy_generator(seed, "mcdal_posthoc", "batches")
+        batch_size = min(self.batch_size, -(-len(unlabeled) // STEPS_A_PASS))
         by_pass = fit(
-            heads, features, labeled, torch.from_numpy(y), unlabeled, Optimization(lr=self.lr), self.passes, self.batch_size,
+            heads, features, labeled, torch.from_numpy(y), unlabeled, Optimization(lr=self.lr), self.passes, batch_size,
             self.labeled_batch_size, random,
         )  # fmt: skip
         mean = float(apart(heads, features, labeled).mean())
