@@ -19,7 +19,6 @@ from mcdal.strategies.base import About, Strategy
 from mcdal.streams import numpy_generator, own_randomness, stream
 from mcdal.values import Batch, Measurement, Picks, Rows
 
-
 STEPS_A_PASS = 16
 """At least so many, where there are as many unlabeled rows: 1,600 steps in 100 passes."""
 
