@@ -56,6 +56,7 @@ CONTROLS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "mc_dropout: at random": ("mc_dropout", BY_LOT | {"strategy.beta": "0.0"}),
     "ll: at random": ("ll", {"strategy.sampling": "softrank", "strategy.beta": "0.0"}),
     "mcdal: no discrepancy loss": ("mcdal", {"strategy.discrepancy_loss": "false"}),
+    "mcdal_posthoc: one pair": ("mcdal_posthoc", {"strategy.pairs": "1"}),
 }
 
 

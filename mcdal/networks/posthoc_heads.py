@@ -1,171 +1,92 @@
 """MCDAL's auxiliary heads on features that are given: several independent sets of them, trained as one product."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import combinations
+from typing import TypeAlias
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mcdal.discrepancy import Distance, discrepancy
-from mcdal.networks.moments import AT_ONCE, moments
-from mcdal.networks.own_steps import descend
-from mcdal.schedule import Optimization, set_rate
 
-Positions = Int[np.ndarray, " _"]
-
-KEPT = 1 << 29
-"""Bytes up to which standardized features are kept in memory during a fit; beyond, they are read batch by batch."""
+Shares: TypeAlias = Float[Tensor, "s h c b"]
 
 
 class PosthocHeads(nn.Module):
     """`sets` x `heads` linear heads on d features. A set is one MCDAL: its heads and the task's own p are compared pairwise.
 
     Sets share nothing but the batches: each has its own initial weights, drawn from torch's global random state as those of
-    `nn.Linear`, and under SGD the sum of their losses trains each as its own loss would.
+    `nn.Linear`, and under SGD the sum of their losses trains each as its own loss would. Samples lie last: along many of them a
+    processor is quick, along few classes it is not.
+
+    The gradients are written out, since there are few of them and a fit takes some ten thousand small steps: with p = softmax(l)
+    those with respect to the logits l are
+
+        CE       p - [c = y]
+        d        p (g - p . g)     where g_c = dd / dp_c; for l1, 1/C times the sum of sign(p_c - q_c) over the others q
     """
 
     def __init__(self, d: int, classes: int, sets: int, heads: int, distance: Distance):
         super().__init__()
         self.linear = nn.Linear(d, sets * heads * classes)
+        self.sets = sets
         self._shape = sets, heads, classes
         self._distance = distance
 
-    def forward(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "s h c b"]:
-        """Logits. Samples lie last: along many of them a processor is quick, along few classes it is not."""
+    def forward(self, z: Float[Tensor, "b d"]) -> Shares:
+        """Class probabilities."""
         logits = torch.addmm(self.linear.bias[:, None], self.linear.weight, z.T)
-        return logits.view(*self._shape, len(z))
-
-    def cross_entropy(self, z: Float[Tensor, "b d"], y: Int[Tensor, " b"]) -> Float[Tensor, ""]:
-        """sum_k CE(p_k, y), the mean over the batch, summed over the sets."""
-        logits = self(z).flatten(0, 1)
-        return F.cross_entropy(logits, y.expand(len(logits), -1), reduction="sum") / len(z)
+        return logits.view(*self._shape, len(z)).softmax(2)
 
     def discrepancy(self, z: Float[Tensor, "b d"], p: Float[Tensor, "b c"]) -> Float[Tensor, "b s"]:
         """Eq. 4 of each set: D(x) = sum of d over all pairs of {p, p_1 ... p_n}."""
-        own = self(z).softmax(2).transpose(2, 3)  # s h b c
+        own = self(z).transpose(2, 3)  # s h b c
         members = [p.expand(self._shape[0], -1, -1), *own.unbind(1)]
         return discrepancy(members, self._distance).T
 
+    def cross_entropy_slope(self, z: Float[Tensor, "b d"], y: Int[Tensor, " b"]) -> Float[Tensor, "shc b"]:
+        """Of sum_k CE(p_k, y), the mean over the batch, with respect to the logits."""
+        slope = self(z)
+        slope[:, :, y, torch.arange(len(y), device=y.device)] -= 1
+        return slope.flatten(0, 2).div_(len(y))
 
-@dataclass(frozen=True)
-class Features:
-    """Rows of features and class probabilities, read a batch at a time: `vector` may be memory-mapped.
+    def discrepancy_slope(
+        self, z: Float[Tensor, "b d"], p: Float[Tensor, "b c"]
+    ) -> tuple[Float[Tensor, "shc b"], Float[Tensor, ""]]:
+        """Of L_dis, the mean over the batch, with respect to the logits; and the sum of D over batch and sets."""
+        own = self(z)
+        by_share, total = _by_share_l1(own, p.T) if self._distance == "l1" else _by_share(own, p, self._distance)
+        slope = by_share.mul_(own)
+        slope.sub_(own.mul_(slope.sum(2, keepdim=True)))
+        return slope.flatten(0, 2).div_(len(z)), total
 
-    z = (vector - mean) * scale.
-    """
-
-    vector: Float[np.ndarray, "n d"]
-    probabilities: Float[np.ndarray, "n c"]
-    mean: Float[Tensor, " d"]
-    scale: Float[Tensor, " d"]
-
-    @staticmethod
-    def of(
-        vector: Float[np.ndarray, "n d"], probabilities: Float[np.ndarray, "n c"], order: Positions, standardized: bool
-    ) -> "Features":
-        """standardized: each feature has mean 0 over all rows, and deviation 1/sqrt(d), so that a row has a length near 1.
-
-        order: all rows as they are to be added up, so that the last bits do not depend on where they lie.
-        """
-        d = vector.shape[1]
-        mean, scale = torch.zeros(d), torch.ones(d)
-        if standardized:
-            first, deviation = moments(vector, order)
-            mean = first.float()
-            scale = torch.where(deviation > 1e-6 * deviation.max(), 1 / (deviation * d**0.5), 0).float()
-        return Features(vector, probabilities, mean, scale)
-
-    def __getitem__(self, positions: Positions) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m c"]]:
-        z = torch.from_numpy(np.asarray(self.vector[positions], dtype=np.float32))
-        p = torch.from_numpy(np.asarray(self.probabilities[positions], dtype=np.float32))
-        return (z - self.mean) * self.scale, p
+    def set_gradient(self, *parts: tuple[Float[Tensor, "shc _"], Float[Tensor, "_ d"]]) -> None:
+        """That of a loss, from its slopes with respect to the logits of some rows and these rows: the sum of all parts."""
+        (slope, z), *more = parts
+        weight, bias = slope @ z, slope.sum(1)
+        for slope, z in more:
+            weight.addmm_(slope, z)
+            bias += slope.sum(1)
+        self.linear.weight.grad, self.linear.bias.grad = weight, bias
 
 
-def fit(
-    heads: PosthocHeads,
-    features: Features,
-    labeled: Positions,
-    y: Int[Tensor, " n"],
-    unlabeled: Positions,
-    optimization: Optimization,
-    passes: int,
-    batch_size: int,
-    labeled_batch_size: int,
-    random: np.random.Generator,
-) -> list[float]:
-    """Trains the heads by MCDAL's steps A and B, one of each a batch of unlabeled rows; gives the mean L_dis of each pass.
-
-    A pass sees each unlabeled row once. y: class index of each row that `labeled` names.
-    """
-    optimizer = optimization.optimizer(heads.parameters())
-    rows = _Shuffled(features, unlabeled, batch_size, random)
-    known = _Shuffled(features, labeled, min(labeled_batch_size, len(labeled)), random)
-    classes = y[torch.from_numpy(known.order)]
-    some_labeled = (batch for _ in iter(int, 1) for batch in known.once())  # endlessly
-    steps = passes * rows.batches
-    means, step = [], 0
-    for _ in range(passes):
-        total = torch.zeros((), dtype=torch.float64)
-        for batch in rows.once():
-            set_rate(optimizer, optimization.rate(step, steps, 0, 0))
-            few = next(some_labeled)
-            total += _step(heads, optimizer, known[few][0], classes[few], *rows[batch])
-            step += 1
-        means.append(float(total) / len(unlabeled))
-    return means
+def _by_share_l1(own: Shares, p: Float[Tensor, "c b"]) -> tuple[Shares, Float[Tensor, ""]]:
+    """dD/dp_k of each head, and the sum of D, which is that of p_k . dD/dp_k over all members: |a - b| = (a - b) sign(a - b)."""
+    slope = (own - p).sign_()
+    of_p = slope.sum((0, 1)).mul_(p).sum()
+    for i, k in combinations(range(own.shape[1]), 2):
+        sign = (own[:, i] - own[:, k]).sign_()
+        slope[:, i].add_(sign)
+        slope[:, k].sub_(sign)
+    total = torch.dot(slope.flatten(), own.flatten()) - of_p
+    return slope.div_(len(p)), total / len(p)
 
 
-def _step(
-    heads: PosthocHeads,
-    optimizer: torch.optim.Optimizer,
-    z: Float[Tensor, "b d"],
-    y: Int[Tensor, " b"],
-    z_u: Float[Tensor, "u d"],
-    p_u: Float[Tensor, "u c"],
-) -> Tensor:
-    """Step A, then step B; gives the sum of L_dis over the unlabeled rows, the mean of the sets."""
-    descend(optimizer, heads.cross_entropy(z, y))
-    apart = heads.discrepancy(z_u, p_u)
-    descend(optimizer, heads.cross_entropy(z, y) - apart.mean(0).sum())
-    return apart.detach().mean(1).sum().double()
-
-
-class _Shuffled:
-    """Rows in batches that lie together: shuffled once, then cut anew at a random place in every pass.
-
-    order: positions of the rows as they were shuffled. A batch is a stretch of it, or its end and its beginning.
-    """
-
-    def __init__(self, features: Features, positions: Positions, size: int, random: np.random.Generator):
-        self.order: Positions = random.permutation(positions)
-        self.batches = -(-len(positions) // size)
-        self._features, self._size, self._random = features, size, random
-        width = features.vector.shape[1] + features.probabilities.shape[1]
-        self._kept = features[self.order] if 4 * width * len(positions) <= KEPT else None
-        if self._kept is not None:  # probabilities as the heads give them: samples last
-            self._kept = self._kept[0], self._kept[1].T.contiguous().T
-
-    def once(self) -> Iterator[slice | Int[Tensor, " b"]]:
-        """Batches that name each row once, in random order; one of them may be smaller."""
-        n, start = len(self.order), int(self._random.integers(len(self.order)))
-        for k in self._random.permutation(self.batches).tolist():
-            first, last = start + k * self._size, start + min((k + 1) * self._size, n)
-            if last <= n or first >= n:
-                yield slice(first % n, (last - 1) % n + 1)
-            else:
-                yield torch.arange(first, last) % n
-
-    def __getitem__(self, batch: slice | Int[Tensor, " b"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b c"]]:
-        if self._kept is not None:
-            return self._kept[0][batch], self._kept[1][batch]
-        return self._features[self.order[batch if isinstance(batch, slice) else batch.numpy()]]
-
-
-def apart(heads: PosthocHeads, features: Features, positions: Positions) -> Float[Tensor, " m"]:
-    """D(x) of these rows, the mean over the sets."""
-    with torch.no_grad():
-        parts = (positions[first : first + AT_ONCE] for first in range(0, len(positions), AT_ONCE))
-        return torch.cat([heads.discrepancy(*features[where]).double().mean(1) for where in parts])
+def _by_share(own: Shares, p: Float[Tensor, "b c"], distance: Distance) -> tuple[Shares, Float[Tensor, ""]]:
+    """The same for any distance."""
+    with torch.enable_grad():
+        leaf = own.detach().requires_grad_()
+        members = [p.expand(len(own), -1, -1), *leaf.transpose(2, 3).unbind(1)]
+        total = discrepancy(members, distance).sum()
+    (slope,) = torch.autograd.grad(total, leaf)
+    return slope, total.detach()

@@ -9,7 +9,8 @@ from jaxtyping import Int
 from mcdal.checked import above_zero, at_least
 from mcdal.discrepancy import Distance
 from mcdal.errors import SelectionError
-from mcdal.networks.posthoc_heads import Features, PosthocHeads, apart, fit
+from mcdal.networks.posthoc_fit import Features, apart, fit
+from mcdal.networks.posthoc_heads import PosthocHeads
 from mcdal.schedule import Optimization
 from mcdal.selection import top
 from mcdal.selection.checks import refuse_bad_rows
@@ -17,6 +18,9 @@ from mcdal.selection.clusters import by_id
 from mcdal.strategies.base import About, Strategy
 from mcdal.streams import numpy_generator, own_randomness, stream
 from mcdal.values import Batch, Measurement, Picks, Rows
+
+STEPS_A_PASS = 16
+"""At least so many, where there are as many unlabeled rows: 1,600 steps in 100 passes."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class MCDALPosthoc(Strategy):
     passes: int = 100
     """Times that each unlabeled row is seen."""
     batch_size: int = 1024
-    """Unlabeled rows a step."""
+    """Unlabeled rows a step; at most a sixteenth of them, since what converges is counted in steps."""
     labeled_batch_size: int = 256
     """Labeled rows a step, or all that there are."""
     lr: float = 1.0
@@ -105,8 +109,9 @@ class MCDALPosthoc(Strategy):
             shape = features.vector.shape[1], features.probabilities.shape[1]
             heads = PosthocHeads(*shape, self.pairs, self.heads, self.distance)
         random = numpy_generator(seed, "mcdal_posthoc", "batches")
+        batch_size = min(self.batch_size, -(-len(unlabeled) // STEPS_A_PASS))
         by_pass = fit(
-            heads, features, labeled, torch.from_numpy(y), unlabeled, Optimization(lr=self.lr), self.passes, self.batch_size,
+            heads, features, labeled, torch.from_numpy(y), unlabeled, Optimization(lr=self.lr), self.passes, batch_size,
             self.labeled_batch_size, random,
         )  # fmt: skip
         mean = float(apart(heads, features, labeled).mean())

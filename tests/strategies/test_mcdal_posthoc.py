@@ -10,8 +10,10 @@ from torch.nn import functional as F
 
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.measuring import select
-from mcdal.networks import posthoc_heads
-from mcdal.networks.posthoc_heads import Features, PosthocHeads, apart, fit, moments
+from mcdal.networks import posthoc_fit
+from mcdal.networks.moments import moments
+from mcdal.networks.posthoc_fit import Features, apart, fit
+from mcdal.networks.posthoc_heads import PosthocHeads
 from mcdal.schedule import Optimization
 from mcdal.strategies.mcdal_posthoc import MCDALPosthoc
 from mcdal.values import Rows
@@ -67,7 +69,7 @@ def naive_fit(heads, z, p, y, labeled, unlabeled, lr, passes, sizes, random):
 )
 def test_the_fit_is_steps_a_and_b_of_separate_heads(sets, number, sizes, standardized, kept, monkeypatch):
     if not kept:
-        monkeypatch.setattr(posthoc_heads, "KEPT", 0)
+        monkeypatch.setattr(posthoc_fit, "KEPT", 0)
     given = rows()
     features = Features.of(given.vector, given.probabilities, np.arange(60), standardized)
     labeled, unlabeled = np.flatnonzero(given.labeled), np.flatnonzero(~given.labeled)
@@ -169,7 +171,7 @@ def test_standardized_features_have_no_unit():
 
 def test_moments_are_exact_far_from_zero_and_in_parts(monkeypatch):
     vector = (np.random.default_rng(0).normal(size=(50, 3)) * [1, 10, 0] + [1e4, -5, 2]).astype(np.float32)
-    monkeypatch.setattr("mcdal.networks.posthoc_heads.AT_ONCE", 16)
+    monkeypatch.setattr("mcdal.networks.moments.AT_ONCE", 16)
     mean, deviation = moments(vector, np.arange(50))
     np.testing.assert_allclose(mean, vector.astype(float).mean(0), rtol=1e-12)
     np.testing.assert_allclose(deviation, vector.astype(float).std(0), rtol=1e-9, atol=1e-12)
