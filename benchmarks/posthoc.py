@@ -5,9 +5,10 @@ Speed: `select` on 50,000 x 512 features with 5,000 labels, on one thread, in pr
 them up.
 
 Steadiness (`--steadiness POOL=FOLDER ...`, minutes): a ResNet-10 of width 16 on 5,000 labels with four MCDALs beside it that
-differ by their initial heads alone (posthoc_models.py), and post-hoc heads on its features. Spearman's rank correlation over the
-unlabeled images, and the share of common picks in the top 5 %, between two fits: within a method (other seeds), between the methods, and
-after fewer passes and after 400. A fit's sets are independent, so the score of `pairs` = k is the mean of the first k of eight.
+differ by their initial heads alone (posthoc_models.py), and post-hoc heads on its features. Spearman's rank correlation over
+the unlabeled images, and the share of common picks in the top 5 %, between two fits: within a method (other seeds), between the
+methods, and after fewer passes and after 400. A fit's sets are independent, so the score of `pairs` = k is the mean of the
+first k of eight.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/posthoc.py [--quick] [--steadiness cifar10=FOLDER fashion_mnist=IDX_FOLDER]
 """
