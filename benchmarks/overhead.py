@@ -250,20 +250,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with CIFAR-10; without it, synthetic images")
     parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--images", type=int, default=33_000)
     parser.add_argument("--networks", nargs="*", default=["resnet10_w8", "resnet18_w64"], choices=list(NETWORKS))
     parser.add_argument("--sources", nargs="*", default=list(SOURCES), choices=SOURCES)
     parser.add_argument("--out", type=Path, default=RESULTS / "overhead.json")
     given = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as cache:
-        images = Images32(33_000, given.data, Path(cache))
+        images = Images32(given.images, given.data, Path(cache))
     found: list[Check] = []
     medians: dict[str, object] = {}
     for network in given.networks:
         more, medians[network] = measured(network, tuple(given.sources), images, given.repetitions)
         found += more
-        command = f"python benchmarks/overhead.py --repetitions {given.repetitions}" + " --data CIFAR" * bool(
-            given.data
+        command = (
+            f"python benchmarks/overhead.py --repetitions {given.repetitions} --images {given.images}"
+            + " --data CIFAR" * bool(given.data)
         )
         record(
             given.out,
