@@ -105,7 +105,9 @@ def peer_check(
     peer(name, budget, rows)
     seconds = {"scikit-activeml": [time.process_time() - begun], "ours": [statistics.median(ours["ours"])]}
     told = f"{name}, {budget} of {n:,} x {d}, {labeled} labeled: scikit-activeml, once / ours"
-    return check(told, seconds, "scikit-activeml", "ours", "at least", bound)
+    found = check(told, seconds, "scikit-activeml", "ours", "at least", bound)
+    show([found])
+    return found
 
 
 def typicality_check(n: int, d: int, repetitions: int) -> Check:
@@ -174,9 +176,9 @@ def checks(quick: bool) -> list[Check]:
         found.append(typicality_check(10_000, 128, 3))
         return found + [c for name in ("typiclust", "probcover") for c in memory_checks(name, 20, 16_000, 128)[1:]]
     found = [
-        peer_check("typiclust", 100, 50_000, 512, 3, None),
+        peer_check("typiclust", 100, 50_000, 512, 1, None),
         peer_check("typiclust", 100, 50_000, 512, 1, TIMES, labeled=400),
-        peer_check("probcover", 100, 10_000, 512, 3, TIMES),
+        peer_check("probcover", 100, 10_000, 512, 2, TIMES),
         peer_check("max_herding", 100, 10_000, 512, 1, None),
         typicality_check(50_000, 512, 3),
     ]
