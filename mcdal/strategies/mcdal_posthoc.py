@@ -65,7 +65,7 @@ class MCDALPosthoc(Strategy):
     """d(p, q): l1 = mean |p_c - q_c| (Eq. 3), l2 = Euclidean norm / C, kl = mean of KL(p|q) and KL(q|p)."""
     passes: int = 100
     """Times that each unlabeled row is seen."""
-    batch_size: int = 1024
+    batch_size: int = 2048
     """Unlabeled rows a step; at most a sixteenth of them, since what converges is counted in steps."""
     labeled_batch_size: int = 256
     """Labeled rows a step, or all that there are."""
