@@ -95,6 +95,29 @@ def test_the_fit_is_steps_a_and_b_of_separate_heads(sets, number, sizes, standar
     assert len(by_pass) == 4
 
 
+@pytest.mark.parametrize("distance", ["l1", "l2", "kl"])
+@pytest.mark.parametrize("number", [2, 3])
+def test_slopes_are_the_gradients(distance, number):
+    torch.manual_seed(0)
+    heads = PosthocHeads(5, 3, 2, number, distance)
+    z, p, y = torch.randn(8, 5), torch.rand(8, 3).softmax(1), torch.arange(8) % 3
+    loss = -torch.stack([heads(z)[:, :, y[i], i].log() for i in range(8)]).sum() / 8 - heads.discrepancy(z, p).sum() / 8
+    expected = torch.autograd.grad(loss, [heads.linear.weight, heads.linear.bias])
+    with torch.no_grad():
+        slope, total = heads.discrepancy_slope(z, p)
+        heads.set_gradient((heads.cross_entropy_slope(z, y), z), (-slope, z))
+    torch.testing.assert_close([heads.linear.weight.grad, heads.linear.bias.grad], list(expected), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(total, heads.discrepancy(z, p).sum().detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_small_pool_is_cut_into_sixteen_steps_a_pass(monkeypatch):
+    sizes = []
+    monkeypatch.setattr("mcdal.strategies.mcdal_posthoc.fit", lambda *given: sizes.append(given[7]) or [1.0])
+    for batch_size in (2048, 2):
+        select(MCDALPosthoc(batch_size=batch_size), rows(), 5)
+    assert sizes == [3, 2]  # of 40 unlabeled rows
+
+
 def test_picks_are_the_largest_discrepancies_of_unlabeled_rows():
     given = rows()
     strategy = MCDALPosthoc(passes=3)
