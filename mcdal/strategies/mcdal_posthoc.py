@@ -73,8 +73,11 @@ class MCDALPosthoc(Strategy):
     labeled_batch_size: int = 256
     """Labeled rows a step, or all that there are."""
     lr: float = 1.0
-    """Learning rate of SGD with momentum .9 and weight decay 5e-4, times .2 after 30, 60 and 80 % of the steps. 1 suits
-    features of length 1; without `standardize`, .1 is the paper's for those of its network."""
+    """Learning rate of SGD with momentum .9, times .2 after 30, 60 and 80 % of the steps. 1 suits features of length 1;
+    without `standardize`, .1 is the paper's for those of its network."""
+    weight_decay: float = 1e-5
+    """L2 penalty. The paper's 5e-4 is for features of its network, of length 7 or so: on those of length 1 it weighs 49 times
+    as much, and heads that it holds back are unlike MCDAL's own."""
     standardize: bool = True
     """Features of mean 0, equal deviations and length near 1, so that one learning rate fits all models; False: as they are."""
     fitted: Fit | None = field(default=None, init=False, repr=False, compare=False)
@@ -83,6 +86,7 @@ class MCDALPosthoc(Strategy):
         at_least(self, "strategy", 2, "heads")
         at_least(self, "strategy", 1, "pairs", "passes", "batch_size", "labeled_batch_size")
         above_zero(self, "strategy", "lr")
+        at_least(self, "strategy", 0, "weight_decay")
 
     def measure(self, batch: Batch) -> Measurement:
         assert batch.output is not None
@@ -114,8 +118,8 @@ class MCDALPosthoc(Strategy):
         random = numpy_generator(seed, "mcdal_posthoc", "batches")
         batch_size = min(self.batch_size, -(-len(unlabeled) // STEPS_A_PASS))
         by_pass = fit(
-            heads, features, labeled, torch.from_numpy(y), unlabeled, Optimization(lr=self.lr), self.passes, batch_size,
-            self.labeled_batch_size, random,
+            heads, features, labeled, torch.from_numpy(y), unlabeled, Optimization(lr=self.lr, weight_decay=self.weight_decay),
+            self.passes, batch_size, self.labeled_batch_size, random,
         )  # fmt: skip
         mean = float(apart(heads, features, labeled).mean())
         self.fitted = Fit(tuple(by_pass), _late_change(by_pass), mean)

@@ -222,6 +222,7 @@ def test_vectors_may_be_mapped_from_a_file(tmp_path):
         {"labeled_batch_size": 0},
         {"lr": 0.0},
         {"lr": float("nan")},
+        {"weight_decay": -1.0},
     ],
 )
 def test_bad_fields_are_refused(fields):
