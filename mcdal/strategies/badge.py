@@ -26,10 +26,10 @@ class Badge(Strategy):
     about = About(
         paper="Ash et al. 2020, *Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds*",
         needs=("probabilities", "features"),
-        cost="a product of all features with each pick: O(b N (C + d))",
+        cost="distances to the picks for what is drawn, and to some picks for all: half a second for 50,000 x 512",
         memory="a few numbers a sample; the gradients are never formed",
         use="any batch size and number of classes: as safe as Margin, and better in large batches",
-        avoid="where choosing must take no time: very large pools with very large batches",
+        avoid="the first labels of a pool, when the model's probabilities mean little",
     )
 
     def measure(self, batch: Batch) -> Measurement:
