@@ -157,7 +157,7 @@ def peer_core_set() -> list[Check]:
     ]
 
 
-def peer_badge(few: int = 12) -> list[Check]:
+def peer_badge(few: int = 60) -> list[Check]:
     """scikit-activeml's Badge: seconds a pick, from 4 and from 4 + `few` picks."""
     from skactiveml.base import SkactivemlClassifier
     from skactiveml.pool import Badge
@@ -184,7 +184,7 @@ def peer_badge(few: int = 12) -> list[Check]:
         Badge(random_state=0).query(given["z"], y, clf, fit_clf=False, batch_size=picks)
 
     ours = interleaved({"ours": partial(our_badge, given, 2_500)}, 3)
-    theirs = interleaved({"few": partial(peer, 4), "more": partial(peer, 4 + few)}, 1, warm=0)
+    theirs = interleaved({"few": partial(peer, 4), "more": partial(peer, 4 + few)}, 1)
     a_pick = (theirs["more"][0] - theirs["few"][0]) / few
     value = a_pick * 2_500 / float(np.median(ours["ours"]))
     detail = f"peer {a_pick:.2f} s a pick, of {few} picks; 100 classes need 40 GB there and were not run"
