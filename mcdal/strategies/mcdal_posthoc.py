@@ -53,8 +53,8 @@ class MCDALPosthoc(Strategy):
     about = About(
         paper="this package, after Cho et al. 2022, *MCDAL: Maximum Classifier Discrepancy for Active Learning*",
         needs=("probabilities", "features", "labels"),
-        cost="`passes` passes over the features through `pairs` x `heads` linear heads: on one core, for 50,000 x 512, 7 s a pair "
-        "at 10 classes and 26 s at 100",
+        cost="`passes` passes over the features through `pairs` x `heads` linear heads: on one core, for 50,000 x 512, 7 s a "
+        "pair at 10 classes and 26 s at 100",
         memory="the heads: `pairs` x `heads` x (d + 1) x C; features are read a batch at a time",
         use="MCDAL for a model that was trained without it, and for tables of features",
         avoid="as MCDAL: very few labels, or many classes",
