@@ -65,6 +65,8 @@ class Optimization:
 def set_rate(optimizer: torch.optim.Optimizer, lr: float | Tensor) -> None:
     """The learning rate of the steps to come."""
     for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):  # that of a kept state comes back on the CPU
+            group["lr"] = group["lr"].to(group["params"][0].device)
         if not isinstance(group["lr"], Tensor):
             group["lr"] = float(lr)
         elif isinstance(lr, Tensor):

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -265,7 +265,8 @@ class _Work:
     def _step(self, step: int, batches: Iterator[Raw], others: Iterator[Raw]) -> None:
         self.progress = Progress(step, self.training.steps, self._rate_there(step))
         self.ids, x, y = next(batches)  # before the seed is set: starting a loader's workers draws random numbers
-        self.labeled = self.learn(x, y, self._drawn(x, "task", step))
+        # A replayed step gives the batch of its recording, whose tensors are filled anew; the ids are not.
+        self.labeled = replace(self.learn(x, y, self._drawn(x, "task", step)), ids=self.ids)
         if self.steps_strategy:
             self.ids, x, _ = next(others)
             self.follow(x, self._drawn(x, "strategy", step))
