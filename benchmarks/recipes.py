@@ -95,7 +95,7 @@ def make_folders(cifar: Path, fashion: Path, to: Path) -> Path:
 
     Their sizes fall geometrically from 800 to 31 in an order that mixes the three; Caltech-101 itself is not at hand.
     """
-    classes = list(_classes(cifar, fashion))
+    classes = list(_classes(cifar, fashion, to.parent / "cache"))
     sizes = np.geomspace(LARGEST, SMALLEST, len(classes)).round().astype(int)
     order = np.random.default_rng(0).permutation(len(classes))
     for place, size in zip(order, sizes, strict=True):
@@ -111,10 +111,10 @@ def make_folders(cifar: Path, fashion: Path, to: Path) -> Path:
     return to
 
 
-def _classes(cifar: Path, fashion: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _classes(cifar: Path, fashion: Path, cache: Path) -> Iterator[tuple[str, np.ndarray]]:
     sources = {"cifar": Cifar(cifar, classes=10), "fashion": Idx(fashion, classes=FASHION_MNIST), "digit": Digits()}
     for kind, source in sources.items():
-        pool = source.open(Path("/tmp/mcdal-folders-cache"))
+        pool = source.open(cache)
         assert isinstance(pool.images, ArrayImages) and pool.targets is not None
         for c, name in enumerate(pool.classes):
             pixels = pool.images.pixels[np.flatnonzero(pool.targets == c)[:LARGEST]]

@@ -3,7 +3,7 @@
 from itertools import compress
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from mcdal.errors import SelectionError
 from mcdal.selection.top import refuse_nan
@@ -45,11 +45,6 @@ def _name_the_first(picked: Ids, free: set[str], who: str) -> None:
         if id not in free:
             raise SelectionError(f"{who} picked {id!r}, which is labeled already or not in the pool")
         seen.add(id)
-
-
-def labeled_rows(ids: Ids, labeled_ids: frozenset[str]) -> Bool[np.ndarray, " n"]:
-    """Which of `ids` have a label, as the mask that `Rows` carries."""
-    return np.fromiter(map(labeled_ids.__contains__, ids), dtype=bool, count=len(ids))
 
 
 def refuse_bad_rows(rows: Rows) -> None:
