@@ -1,6 +1,7 @@
 """CUDA graphs: a step that does the same work every time is recorded once and replayed, which costs the CPU next to nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import torch
@@ -51,3 +52,28 @@ class Replayed(Generic[Made]):
             made = self._work(*given)
         torch.cuda.current_stream(self._device).wait_stream(stream)
         return made
+
+
+class Beside:
+    """A stream of its own on CUDA: what is launched inside `forked` runs beside what is launched next, up to `join`.
+
+    On other devices one runs after the other.
+    """
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def forked(self) -> Iterator[None]:
+        if self._stream is None:
+            yield
+            return
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def join(self) -> None:
+        """What is launched from here on waits for both."""
+        if self._stream is not None:
+            torch.cuda.current_stream(self._device).wait_stream(self._stream)

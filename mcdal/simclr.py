@@ -15,12 +15,13 @@ from mcdal.checked import above_zero, at_least
 from mcdal.device import Numerics
 from mcdal.errors import ConfigError, TrainingError
 from mcdal.events import Listener, nobody
+from mcdal.feed import shuffled
 from mcdal.models.base import Model
 from mcdal.pool.base import Pool, Positions
 from mcdal.schedule import set_rate
 from mcdal.strategies.base import Stateful
 from mcdal.streams import own_randomness, reseed, stream
-from mcdal.training import SECONDS_BETWEEN_WORDS, Forgetful, Keeper, shuffled
+from mcdal.training import SECONDS_BETWEEN_WORDS, Forgetful, Keeper
 from mcdal.views import Views
 
 PUBLISHED_BATCH = 512

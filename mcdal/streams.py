@@ -36,6 +36,13 @@ def reseed(seed: int) -> None:
         torch.mps.manual_seed(seed)
 
 
+def drew_on_device(device: torch.device) -> bool:
+    """Whether random numbers were drawn on this CUDA device since it was last seeded; False on others."""
+    if device.type != "cuda":
+        return False
+    return bool(torch.cuda.get_rng_state(device).view(torch.int64)[-1] != 0)  # the seed, then how many were drawn
+
+
 @contextmanager
 def own_randomness() -> Iterator[None]:
     """Whatever is drawn or seeded inside leaves torch's global random state as it was."""

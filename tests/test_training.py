@@ -8,6 +8,7 @@ import torch
 
 from mcdal.artifacts import Checkpoint
 from mcdal.errors import ConfigError, TrainingError
+from mcdal.feed import endless
 from mcdal.measuring import evaluate
 from mcdal.models.aside import aside
 from mcdal.pool.base import UnlabeledView
@@ -16,7 +17,7 @@ from mcdal.strategies.base import Strategy
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.strategies.random import Random
 from mcdal.testing import NUMERICS, FakeModel, fake_pool, fake_trained, fake_training
-from mcdal.training import Training, endless, train
+from mcdal.training import Training, train
 
 
 def test_the_papers_schedule():

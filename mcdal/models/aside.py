@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 
@@ -14,11 +14,8 @@ def aside(model: nn.Module) -> Iterator[None]:
 
     In train mode BatchNorm normalises with the batch's own statistics, as it does for the labeled images, and forgets them.
     """
-    norms = [
-        part for part in model.modules() if isinstance(part, _NormBase) and part.training and part.track_running_stats
-    ]
-    theirs = {id(buffer) for norm in norms for buffer in norm.buffers(recurse=False)}
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers() if id(buffer) not in theirs]
+    norms = _tracking(model)
+    kept = [(buffer, buffer.clone()) for buffer in foreign_buffers(model)]
     for norm in norms:  # told not to track: nothing to copy back, of some sixty buffers in a ResNet-18
         norm.track_running_stats = False
     try:
@@ -30,3 +27,15 @@ def aside(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, before in kept:
                 buffer.copy_(before)
+
+
+def foreign_buffers(model: nn.Module) -> list[Tensor]:
+    """The buffers that a pass in the model's present mode might change and that are not BatchNorm's statistics."""
+    theirs = {id(buffer) for norm in _tracking(model) for buffer in norm.buffers(recurse=False)}
+    return [buffer for buffer in model.buffers() if id(buffer) not in theirs]
+
+
+def _tracking(model: nn.Module) -> list[_NormBase]:
+    return [
+        part for part in model.modules() if isinstance(part, _NormBase) and part.training and part.track_running_stats
+    ]
