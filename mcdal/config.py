@@ -139,7 +139,7 @@ OF_IMAGES = {"images": "the pixels of the images", "stages": "inner stages of th
 
 # The same run whatever these say. Other data, features and weights are told by their content, not by where they lie.
 WITHOUT_EFFECT = (
-    "checkpoint_seconds", "gallery", "notes", "features",
+    "checkpoint_seconds", "gallery", "notes", "features", "training.replay",
     "source.data", "source.test", "source.cache_gib", "source.workers",
     "encoder.weights",
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """How far apart the class probabilities of several heads are: MCDAL's distance d and its sum over all pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Literal, TypeAlias
 
@@ -34,15 +34,21 @@ def discrepancy(members: Sequence[Shares] | Float[Tensor, "m *many c"], kind: Di
 
     members: one tensor each, or all in one.
     """
-    if len(members) > 3:
-        together = members if isinstance(members, Tensor) else torch.stack(list(members))
-        shape = len(together), *together.shape
-        both_ways = distance(together[:, None].expand(shape), together[None].expand(shape), kind).sum((0, 1))
-        return (both_ways - distance(together, together, kind).sum(0)) / 2  # each pair twice, and each with itself
-    shares = list(members)
-    if kind == "l1" and len(shares) == 3 and not (torch.is_grad_enabled() and any(p.requires_grad for p in shares)):
-        return _spread_of_three(*shares)
-    return torch.stack([distance(p, q, kind) for p, q in combinations(shares, 2)]).sum(0)
+    if kind == "l1" and len(members) == 3 and not (torch.is_grad_enabled() and any(p.requires_grad for p in members)):
+        return _spread_of_three(*members)
+    if len(members) == 3:
+        return torch.stack([distance(p, q, kind) for p, q in combinations(members, 2)]).sum(0)
+    together = members if isinstance(members, Tensor) else torch.stack(list(members))
+    return torch.stack([distance(p, q, kind).sum(0) for p, q in _pairs(together)]).sum(0)
+
+
+def _pairs(members: Float[Tensor, "m *many c"]) -> Iterator[tuple[Shares, Shares]]:
+    """Each pair once: members that are 1, 2, ... places apart on a circle. A few operations, however many members there are."""
+    m = len(members)
+    for apart in range(1, (m + 1) // 2):
+        yield members, members.roll(apart, 0)
+    if m % 2 == 0:
+        yield members[: m // 2], members[m // 2 :]
 
 
 def discrepancy_of(logits: Sequence[Logits] | Float[Tensor, "m b c"], kind: Distance) -> Float[Tensor, " b"]:
