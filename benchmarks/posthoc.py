@@ -10,6 +10,8 @@ unlabeled images, and the share of common picks in the top 5 %, between two fits
 methods, and after fewer passes and after 400. A fit's sets are independent: the score of `pairs` = k is the mean of the first k
 of eight.
 
+On a GPU (`--device cuda`): wall seconds of `select` where the rows were measured there, alone, into a file of its own.
+
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/posthoc.py [--quick] [--steadiness cifar10=FOLDER fashion_mnist=IDX_FOLDER]
 """
 
@@ -31,7 +33,7 @@ from benchmarks.posthoc_models import trained
 from benchmarks.side_by_side import RESULTS, Check, record, show
 from mcdal.networks.posthoc_fit import Features
 from mcdal.strategies.mcdal_posthoc import Fit, MCDALPosthoc
-from mcdal.values import Rows
+from mcdal.values import Batch, Output, Rows
 
 N, D, LABELED, BUDGET = 50_000, 512, 5_000, 2_500
 BOUNDS = {(10, 1): 10.0, (10, 4): None, (100, 1): 12.0, (100, 4): None}
@@ -58,19 +60,26 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--steadiness", nargs="*", default=[], metavar="POOL=FOLDER")
     parser.add_argument("--work", type=Path, default=Path("/tmp"), help="keeps the trained models' rows")
-    parser.add_argument("--out", type=Path, default=RESULTS / "posthoc.json")
+    parser.add_argument("--device", default="cpu", help="cuda: the time of a fit there, and nothing else")
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    if given.device != "cpu":
+        there = checks_there(torch.device(given.device))
+        out = given.out or RESULTS / "posthoc_gpu.json"
+        record(out, "MCDAL's heads post hoc, on a GPU", f"benchmarks/posthoc.py --device {given.device}", there)
+        return
     torch.set_num_threads(1)
+    out = given.out or RESULTS / "posthoc.json"
     found: dict[str, Any] = {}
     for name, folder in (pool.split("=", 1) for pool in given.steadiness):
         found[name] = steadiness(name, Path(folder), given.work)
         print(name, json.dumps(found[name], indent=1), flush=True)
-    before = json.loads(given.out.read_text())["pools"] if given.out.exists() else {}
+    before = json.loads(out.read_text())["pools"] if out.exists() else {}
     made = checks(given.quick)
     if given.quick and not found:
         show(made)
     else:
-        record(given.out, "MCDAL's heads post hoc", "benchmarks/posthoc.py", made, pools=before | found)
+        record(out, "MCDAL's heads post hoc", "benchmarks/posthoc.py", made, pools=before | found)
 
 
 def checks(quick: bool) -> list[Check]:
@@ -80,6 +89,33 @@ def checks(quick: bool) -> list[Check]:
     step = json.loads((RESULTS / "overhead.json").read_text())["medians"]["resnet18_w64"]["memory"]["train, s"]
     share = made[0].value / (ROUND * step)
     return [*made, Check("fit / training of a round, one core", share, 0.03, "at most", made[0].noise, "times")]
+
+
+def checks_there(device: torch.device) -> list[Check]:
+    """The time of `select` on that device by classes and pairs, and as a share of a round's training on an H100."""
+    seconds = {size: _seconds_there(*size, device) for size in BOUNDS}
+    of_a_round = json.loads((RESULTS / "gpu_round.json").read_text())["rounds"][0]["seconds"]["train"]
+    made = []
+    for (classes, pairs), (first, *others) in seconds.items():
+        value, name = statistics.median(others), f"{classes} classes, pairs={pairs}"
+        noise = (max(others) - min(others)) / 2 / value
+        made.append(
+            Check(f"{PASSES} passes, {name}", value, None, "at most", noise, "s", f"{first:.3g} s the first time")
+        )
+        made.append(Check(f"select / training of a round, {name}", value / of_a_round, 0.03, "at most", noise))
+    return made
+
+
+def _seconds_there(classes: int, pairs: int, device: torch.device, repetitions: int = 4) -> list[float]:
+    """By the clock, after a batch of two rows was measured there. It ends when the scores are back."""
+    given, strategy, seconds = table(classes), MCDALPosthoc(pairs=pairs, passes=PASSES), []
+    zeros = torch.zeros(2, 2, device=device)
+    strategy.measure(Batch(("a", "b"), zeros[:, :, None, None], output=Output(zeros, zeros)))
+    for _ in range(repetitions):
+        begun = time.perf_counter()
+        strategy.select(given, BUDGET, 0)
+        seconds.append(time.perf_counter() - begun)
+    return seconds
 
 
 def _speed(classes: int, pairs: int, passes: int) -> Check:

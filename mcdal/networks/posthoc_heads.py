@@ -47,8 +47,8 @@ class PosthocHeads(nn.Module):
     def cross_entropy_slope(self, z: Float[Tensor, "b d"], y: Int[Tensor, " b"]) -> Float[Tensor, "shc b"]:
         """Of sum_k CE(p_k, y), the mean over the batch, with respect to the logits."""
         slope: Tensor = self(z)
-        slope[:, :, y, torch.arange(len(y), device=y.device)] -= 1
-        return slope.flatten(0, 2).div_(len(y))
+        right = y == torch.arange(slope.shape[2], device=y.device)[:, None]
+        return slope.sub_(right.to(slope.dtype)).flatten(0, 2).div_(len(y))
 
     def discrepancy_slope(
         self, z: Float[Tensor, "b d"], p: Float[Tensor, "b c"]

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Int
 
 from mcdal.checked import above_zero, at_least
+from mcdal.device import Numerics
 from mcdal.discrepancy import Distance
 from mcdal.errors import SelectionError
 from mcdal.networks.posthoc_fit import Features, apart, fit
@@ -47,7 +48,7 @@ class MCDALPosthoc(Strategy):
 
     as `mcdal` does, with p the class probabilities of the task model: fixed as well. `pairs` independent sets of `heads` heads
     learn side by side; a row's score is the mean of their discrepancies (Eq. 4). It needs no hook into a training, so it works
-    on the outputs of any model.
+    on the outputs of any model. The heads are trained on CUDA if the rows were measured there, and else on the CPU.
     """
 
     about = About(
@@ -81,6 +82,7 @@ class MCDALPosthoc(Strategy):
     standardize: bool = True
     """Features of mean 0, equal deviations and length near 1, so that one learning rate fits all models; False: as they are."""
     fitted: Fit | None = field(default=None, init=False, repr=False, compare=False)
+    _device: torch.device = field(default=torch.device("cpu"), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         at_least(self, "strategy", 2, "heads")
@@ -90,6 +92,8 @@ class MCDALPosthoc(Strategy):
 
     def measure(self, batch: Batch) -> Measurement:
         assert batch.output is not None
+        device = batch.output.features.device
+        self._device = device if device.type == "cuda" else torch.device("cpu")
         return Measurement(vector=batch.output.features, probabilities=batch.output.logits.softmax(1))
 
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
@@ -98,9 +102,11 @@ class MCDALPosthoc(Strategy):
         labeled, unlabeled = (by_id(rows.ids, np.flatnonzero(mask)) for mask in (rows.labeled, ~rows.labeled))
         if len(labeled) == 0:
             raise SelectionError("mcdal_posthoc trains its heads on labels, and no row has one")
-        features = Features.of(rows.vector, rows.probabilities, np.concatenate([labeled, unlabeled]), self.standardize)
-        heads = self._fit(features, labeled, rows.y, unlabeled, seed)
-        score = apart(heads, features, unlabeled).numpy()
+        order = np.concatenate([labeled, unlabeled])
+        with Numerics(self._device, "float32", channels_last=False, compile=False).deterministic():
+            features = Features.of(rows.vector, rows.probabilities, order, self.standardize, self._device)
+            heads = self._fit(features, labeled, rows.y, unlabeled, seed)
+            score = apart(heads, features, unlabeled).numpy()
         return top(tuple(rows.ids[i] for i in unlabeled), score, budget)
 
     def _fit(
@@ -114,7 +120,7 @@ class MCDALPosthoc(Strategy):
         with own_randomness():
             torch.manual_seed(stream(seed, "mcdal_posthoc", "heads"))
             shape = features.vector.shape[1], features.probabilities.shape[1]
-            heads = PosthocHeads(*shape, self.pairs, self.heads, self.distance)
+            heads = PosthocHeads(*shape, self.pairs, self.heads, self.distance).to(features.device)
         random = numpy_generator(seed, "mcdal_posthoc", "batches")
         batch_size = min(self.batch_size, -(-len(unlabeled) // STEPS_A_PASS))
         by_pass = fit(
