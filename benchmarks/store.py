@@ -31,6 +31,7 @@ from mcdal.models.resnet import ResNet
 from mcdal.pool.assemble import from_arrays
 from mcdal.pool.base import Pool
 from mcdal.registry import load
+from mcdal.selection import mask
 from mcdal.status import status
 from mcdal.store import RunRecord, Store
 from mcdal.training import Training
@@ -143,7 +144,8 @@ def a_round(out: Path, pool: Pool, size: Size) -> dict[str, float]:
         scored = Rows(rows.ids, rows.labeled, score, y=rows.y)
         margin = load("strategies", "margin")()
         seconds["select by score, checked"] = timed(lambda: select(margin, scored, size.budget))
-        seconds["write rows"] = timed(lambda: artifacts.write_rows(last - 1, scored))
+        picks = select(margin, scored, size.budget)
+        seconds["write rows"] = timed(lambda: artifacts.write_rows(last - 1, scored, mask(picks, scored)))
         playing = loop.Run.__new__(loop.Run)
         playing.__dict__.update(artifacts=artifacts, store=store, id=RUN)
         seconds["means of the scores"] = timed(lambda: playing._score_metrics(last - 1))

@@ -1,59 +1,28 @@
 """Files beside the store, one folder a run: written whole or not at all, read without executing anything."""
 
-import contextlib
 import io
-import os
-import pickle
-import sys
-import time
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
+from jaxtyping import Bool, Float
+from safetensors import SafetensorError
 
-from mcdal.errors import StoreError, TrainingError
+from mcdal.checkpoint import Checkpoint
+from mcdal.errors import StoreError
 from mcdal.locks import is_locked
 from mcdal.models.base import Model
-from mcdal.values import Rows
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The file has its old content or the new one, whatever happens: written beside it, synced, then renamed."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {path}: {error.strerror or error}; nothing recorded is lost: make room or change permissions, "
-            "then run the same command again"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A power cut may undo a renaming that only the memory knows of, and the store would then speak of a missing file."""
-    if sys.platform == "win32":  # where folders cannot be opened
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+from mcdal.values import Ids, Rows
+from mcdal.writing import replaced, write_atomically
 
 
 def _remove(path: Path) -> None:
@@ -63,11 +32,21 @@ def _remove(path: Path) -> None:
         raise StoreError(f"cannot remove {path}: {error.strerror or error}; change its permissions") from error
 
 
+@dataclass(frozen=True)
+class Scored:
+    """The scores that a round picked from, one a row of the pool."""
+
+    score: Float[np.ndarray, " n"]
+    labeled: Bool[np.ndarray, " n"]
+    picked: Bool[np.ndarray, " n"]
+
+
 class Artifacts:
     """What a run keeps in files: the state of a training under way, and each round's model, measured rows and pictures."""
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._column: tuple[Ids, pa.Array] | None = None  # the ids of a run's pool, which every round writes
 
     @contextmanager
     def only_process(self) -> Iterator[None]:
@@ -99,15 +78,19 @@ class Artifacts:
 
     def write_model(self, round: int, model: Model) -> None:
         """The trained model as safetensors: for this project and for anybody else's."""
-        # Cloned, since a network may hold one layer under two names, and the format refuses shared memory.
-        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-        write_atomically(self._round(round) / "model.safetensors", safetensors.torch.save(tensors))
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        with replaced(self._round(round) / "model.safetensors") as beside:
+            try:
+                safetensors.torch.save_file(_apart(tensors), beside)
+            except SafetensorError as error:  # what it says of a full disk
+                raise OSError(str(error)) from error
 
-    def write_rows(self, round: int, rows: Rows) -> None:
-        """What was measured to select this round's picks: id, labeled, score (vectors are not kept)."""
-        columns: dict[str, Any] = {"sample_id": list(rows.ids), "labeled": rows.labeled}
-        if rows.score is not None:
-            columns["score"] = rows.score
+    def write_rows(self, round: int, rows: Rows, picked: Bool[np.ndarray, " n"] | None = None) -> None:
+        """What was measured to select this round's picks: id, labeled, score, and which were picked (vectors are not kept)."""
+        if self._column is None or self._column[0] is not rows.ids:
+            self._column = rows.ids, pa.array(rows.ids, pa.string())
+        columns: dict[str, Any] = {"sample_id": self._column[1], "labeled": rows.labeled}
+        columns |= {name: c for name, c in (("score", rows.score), ("picked", picked)) if c is not None}
         write_atomically(self._rows(round), _parquet(columns))
 
     def read_rows(self, round: int) -> Rows | None:
@@ -117,11 +100,27 @@ class Artifacts:
             table = _table(path)
             if table is None:
                 return None
-            ids, labeled = _column(table, "sample_id", pa.string()), _column(table, "labeled", pa.bool_())
-            score = None
-            if "score" in table.column_names:
-                score = _column(table, "score", pa.float32(), pa.float64()).to_numpy()
-            return Rows(tuple(ids.to_pylist()), labeled.to_numpy(), score)
+            ids = _column(table, "sample_id", pa.string())
+            return Rows(tuple(ids.to_pylist()), _flags(table, "labeled"), _score(table))
+
+    def read_scores(self, round: int, picks: Sequence[str]) -> Scored | None:
+        """The scores of the rows that `write_rows` kept, or None where there are none.
+
+        picks: the round's; only looked for among the rows where these do not tell which were picked, as those of the first
+        stores do not. Ids are not read otherwise: they are most of the file, and the same in each round.
+        """
+        path = self._rows(round)
+        with _damage_named(path, "the round then shows no scores"):
+            table = _table(path, without="sample_id", where="picked")
+            if table is None:
+                return None
+            if "picked" in table.column_names:
+                picked = _flags(table, "picked")
+            else:
+                ids = _column(table, "sample_id", pa.string())
+                picked = pc.is_in(ids, value_set=pa.array(picks, pa.string())).to_numpy()
+            labeled, score = _flags(table, "labeled"), _score(table)
+            return None if score is None else Scored(score, labeled, picked)
 
     def write_gallery(self, round: int, pictures: Mapping[str, bytes]) -> None:
         """PNG pictures of some of the round's picks by id, most wanted first, so that a report needs no data set."""
@@ -138,7 +137,7 @@ class Artifacts:
             ids, pictures = _column(table, "sample_id", pa.string()), _column(table, "png", pa.binary())
             return dict(zip(ids.to_pylist(), pictures.to_pylist(), strict=True))
 
-    def checkpoint(self, round: int, every_seconds: float) -> "Checkpoint":
+    def checkpoint(self, round: int, every_seconds: float) -> Checkpoint:
         """Where the training of a round keeps its state."""
         return Checkpoint(self._round(round) / "training.pt", every_seconds)
 
@@ -159,17 +158,23 @@ class Artifacts:
 
 def _parquet(columns: Mapping[str, Any]) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink, compression="zstd", write_page_checksum=True)
+    # Without dictionaries of values that hardly repeat: looking for repetitions takes longer than writing them.
+    pq.write_table(pa.table(columns), sink, compression="zstd", use_dictionary=False, write_page_checksum=True)
     return sink.getvalue()
 
 
-def _table(path: Path) -> pa.Table | None:
-    """The table, or None where there is no file. Read from its bytes: by path, folders such as `lr=0.1` become columns."""
+def _table(path: Path, without: str = "", where: str = "") -> pa.Table | None:
+    """The table, or None where there is no file; the column `without` is left out where there is a column `where`.
+
+    Read from its bytes: by path, folders such as `lr=0.1` become columns.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
-    return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+    file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+    names = file.schema_arrow.names
+    return file.read([name for name in names if name != without or where not in names])
 
 
 def _column(table: pa.Table, name: str, *types: pa.DataType) -> pa.ChunkedArray:
@@ -178,6 +183,26 @@ def _column(table: pa.Table, name: str, *types: pa.DataType) -> pa.ChunkedArray:
     if column.type not in types or column.null_count:
         raise ValueError(f"{name} is {column.type} with {column.null_count} gaps")
     return column
+
+
+def _flags(table: pa.Table, name: str) -> Bool[np.ndarray, " n"]:
+    flags: Bool[np.ndarray, " n"] = _column(table, name, pa.bool_()).to_numpy()
+    return flags
+
+
+def _score(table: pa.Table) -> Float[np.ndarray, " n"] | None:
+    return _column(table, "score", pa.float32(), pa.float64()).to_numpy() if "score" in table.column_names else None
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Each in memory of its own: a network may hold one layer under two names, and the format refuses shared memory."""
+    found, seen = {}, set()
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage()
+        alone = memory.data_ptr() not in seen and memory.nbytes() == tensor.nbytes
+        seen.add(memory.data_ptr())
+        found[name] = tensor if alone else tensor.clone()
+    return found
 
 
 @contextmanager
@@ -191,76 +216,3 @@ def _damage_named(path: Path, without: str) -> Iterator[None]:
         raise StoreError(
             f"{path} is damaged ({type(error).__name__}): restore it from a backup, or remove it; {without}"
         ) from error
-
-
-class Checkpoint:
-    """The state of one training: tensors and plain values, in a file that loads without executing anything."""
-
-    def __init__(self, path: Path, every_seconds: float):
-        self.path = path
-        self._every = every_seconds
-        self._last = time.monotonic()
-        self._loads = False  # whether a state was once made sure of
-
-    def due(self) -> bool:
-        """Whether `every_seconds` have passed since the last save. When it is saved does not change what is computed."""
-        return time.monotonic() - self._last >= self._every
-
-    def save(self, state: dict[str, object]) -> None:
-        content = packed(state, check=not self._loads)
-        self._loads = True
-        write_atomically(self.path, content)
-        self._last = time.monotonic()
-
-    def load(self) -> dict[str, object] | None:
-        """The state last saved, or None where there is none."""
-        if not self.path.exists():
-            return None
-        try:
-            _check_sums(self.path)
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            if not isinstance(state, dict):
-                raise TypeError(f"a {type(state).__name__} is not a state")
-        except PermissionError as error:
-            raise StoreError(f"cannot read {self.path}: {error.strerror or error}; change its permissions") from error
-        except Exception as error:  # whatever a reader of archives and pickles stumbles over
-            raise StoreError(
-                f"{self.path} is damaged ({type(error).__name__}): remove it, and the round is trained again from its start"
-            ) from error
-        return state
-
-
-def packed(state: Mapping[str, object], check: bool) -> bytes:
-    """The state as a file's content. check: makes sure that it can be loaded, before anybody relies on it."""
-    content = _saved(state)
-    if check and not _loads(content):
-        parts = state.get("strategy")
-        parts = parts if isinstance(parts, Mapping) else {}
-        named = [name for name, part in parts.items() if not _loads(_saved(part))]
-        raise TrainingError(
-            f"the strategy's state {', '.join(map(repr, named))} holds what a checkpoint cannot load again: "
-            "let its state_dict() give tensors, numbers and text alone (no numpy values)"
-        )
-    return content
-
-
-def _saved(value: object) -> bytes:
-    sink = io.BytesIO()
-    torch.save(value, sink)
-    return sink.getvalue()
-
-
-def _loads(content: bytes) -> bool:
-    try:
-        torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        return False
-    return True
-
-
-def _check_sums(path: Path) -> None:
-    """PyTorch reads a file with flipped bits without a word, though it keeps the sums that would tell."""
-    with zipfile.ZipFile(path) as archive:
-        bad = archive.testzip()
-    if bad is not None:
-        raise zipfile.BadZipFile(f"{bad} is not what was written")

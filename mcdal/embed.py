@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mcdal.artifacts import Checkpoint
+from mcdal.checkpoint import Checkpoint
 from mcdal.config import Config, decisive
 from mcdal.errors import ConfigError
 from mcdal.events import Listener, nobody

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from mcdal.artifacts import write_atomically
 from mcdal.errors import ConfigError, PoolError
 from mcdal.tables import Table, places, read_table
+from mcdal.writing import write_atomically
 
 Features = Float[np.ndarray, "n e"]
 

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mcdal.artifacts import write_atomically
 from mcdal.errors import ConfigError, PoolError
 from mcdal.events import Listener, nobody
 from mcdal.outputs import select_from
@@ -19,6 +18,7 @@ from mcdal.settings import override, parse_settings
 from mcdal.strategies.base import Strategy
 from mcdal.tables import Table, places, read_table, texts
 from mcdal.values import Picks
+from mcdal.writing import write_atomically
 
 
 def select_from_files(

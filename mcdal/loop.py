@@ -29,7 +29,7 @@ from mcdal.models.base import Model
 from mcdal.oracles.base import Oracle
 from mcdal.oracles.simulated import Simulated
 from mcdal.pool.base import Pool
-from mcdal.selection import at_random
+from mcdal.selection import at_random, mask
 from mcdal.settings import to_json
 from mcdal.store import RunRecord, Store
 from mcdal.strategies.base import Strategy
@@ -142,7 +142,7 @@ class Run:
                 rows = self._measure(model, strategy, round)
             with _timed(seconds, "select"):
                 picks = select(strategy, rows, self.sizes[round], seed)
-            self.artifacts.write_rows(round, rows)
+            self.artifacts.write_rows(round, rows, mask(picks, rows))
         self.artifacts.write_gallery(round, self._pictures(picks))
         self.store.begin_round(self.id, round, self._seed("train", round), picks, strategy is not None, seconds)
 
@@ -267,16 +267,14 @@ class Run:
 
     def _score_metrics(self, round: int) -> Metrics:
         """Means of the scores that this round's picks were chosen by. MCDAL's labeled mean is the zero of Eq. 5."""
-        rows = self.artifacts.read_rows(round)
-        if rows is None or rows.score is None:
+        rows = self.artifacts.read_scores(round, self.store.asked(self.id, round))
+        if rows is None:
             return {}
-        asked = set(self.store.asked(self.id, round))
-        picked = np.fromiter((id in asked for id in rows.ids), dtype=bool, count=len(rows.ids))
-        groups = {"labeled": rows.labeled, "unlabeled": ~rows.labeled, "picked": picked}
+        groups = {"labeled": rows.labeled, "unlabeled": ~rows.labeled, "picked": rows.picked}
         return {
-            f"score/{name}_mean": float(rows.score[mask].mean(dtype=np.float64))
-            for name, mask in groups.items()
-            if mask.any()
+            f"score/{name}_mean": float(rows.score[group].mean(dtype=np.float64))
+            for name, group in groups.items()
+            if group.any()
         }
 
     def _refuse_unknown_classes(self, answers: Sequence[Label]) -> None:

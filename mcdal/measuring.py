@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import repeat
 
 import numpy as np
 import torch
@@ -43,8 +42,7 @@ def measure(
     """
     numerics = numerics or resolve(choose_device("auto"))
     ids = pool.images.ids
-    # A shard of a pool is measured with all labels, those of other shards among them.
-    y = np.fromiter(map(labels.get, ids, repeat(-1)), dtype=np.int64, count=len(ids))
+    y = pool.known(labels)
     labeled = y >= 0
     if not overrides(strategy, "measure"):
         return Rows(ids, labeled, y=y)
@@ -66,10 +64,10 @@ def measure(
     score, vector, probabilities = gathered.arrays()
     if score is not None and dropped:
         score[-dropped:] = score[:-dropped].min()
-    rows = Rows(
-        tuple(map(ids.__getitem__, view.positions.tolist())), labeled[view.positions], score, vector, probabilities
-    )
-    return replace(rows if augment is None else rows.take(np.argsort(view.positions)), y=y)
+    if augment is not None:  # back from the order in which they were measured
+        back = np.argsort(view.positions)
+        score, vector, probabilities = (c if c is None else c[back] for c in (score, vector, probabilities))
+    return Rows(ids, labeled, score, vector, probabilities, y)
 
 
 def measure_features(

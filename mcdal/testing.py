@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcdal.artifacts import packed
 from mcdal.augment import Augment
+from mcdal.checkpoint import packed
 from mcdal.config import Config, Protocol
 from mcdal.device import Numerics
 from mcdal.errors import SelectionError
@@ -147,7 +147,7 @@ class KeepOne:
     def save(self, state: dict[str, object]) -> None:
         if self._left > 0:
             self._left -= 1
-            self._content = packed(state, check=True)  # through bytes, as a file would
+            self._content = packed(state)  # through bytes, as a file would
             self.state = self.load()
 
     def load(self) -> dict[str, object] | None:

@@ -12,20 +12,25 @@ import threading
 import time
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 import torch
 
-import mcdal.artifacts
-from mcdal.artifacts import Artifacts, Checkpoint, write_atomically
+import mcdal.loop
+from mcdal.artifacts import Artifacts
+from mcdal.checkpoint import Checkpoint
 from mcdal.errors import StoreError
 from mcdal.loop import Plan, run
-from mcdal.testing import fake_config
+from mcdal.strategies.random import Random
+from mcdal.testing import fake_config, fake_trained
 from mcdal.values import Rows
+from mcdal.writing import write_atomically
 from tests.runs import content
 from tests.test_store import open_folder, somebody_else  # noqa: F401
 
@@ -78,6 +83,52 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_beside(tmp_path, monk
             write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert files(tmp_path) == ["file"]
+
+
+@contextlib.contextmanager
+def no_file_larger_than(bytes):
+    """As on a full disk: part of what is written arrives, the rest is refused."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@posix
+@pytest.mark.parametrize("size", [50, 300_000], ids=["at its beginning", "in its middle"])
+def test_a_state_or_a_model_that_the_disk_cannot_hold(tmp_path, size):
+    """Both are written by libraries, which have errors of their own for it."""
+    artifacts, model = Artifacts(tmp_path), fake_trained(Random()).model
+    checkpoint = artifacts.checkpoint(0, 0.0)
+    model.extra = torch.nn.Linear(400, 400)
+    checkpoint.save({"step": 1})
+    artifacts.write_model(0, model)
+    before = (tmp_path / "round_000" / "model.safetensors").read_bytes()
+    with no_file_larger_than(size):
+        with pytest.raises(StoreError, match=r"cannot write .*training\.pt: File too large; nothing recorded is lost"):
+            checkpoint.save({"step": 2, "model": model.state_dict()})
+        with pytest.raises(
+            StoreError, match=r"cannot write .*model\.safetensors: .*File too large.*; nothing recorded"
+        ):
+            artifacts.write_model(0, model)
+    assert checkpoint.load() == {"step": 1}
+    assert (tmp_path / "round_000" / "model.safetensors").read_bytes() == before
+    assert files(tmp_path) == ["round_000/model.safetensors", "round_000/training.pt"]
+
+
+def test_a_model_keeps_every_name_of_shared_memory(tmp_path):
+    model = fake_trained(Random()).model
+    whole = torch.arange(12.0)
+    model.first, model.same = torch.nn.Parameter(whole), torch.nn.Parameter(whole)
+    model.part, model.turned = torch.nn.Parameter(whole[4:6]), torch.nn.Parameter(whole.view(3, 4).T)
+    model.empty, model.bare = torch.nn.Parameter(torch.empty(0)), torch.nn.Parameter(torch.empty(0))
+    Artifacts(tmp_path).write_model(0, model)
+    found = safetensors.torch.load_file(tmp_path / "round_000" / "model.safetensors")
+    assert found.keys() == model.state_dict().keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def test_a_file_in_the_place_of_a_folder(tmp_path):
@@ -157,6 +208,28 @@ def test_files_of_the_first_stores_are_read(tmp_path):
     assert Artifacts(tmp_path).read_gallery(0) == {"a": b"png"}
 
 
+def test_scores_and_which_were_picked_come_back(tmp_path):
+    artifacts = Artifacts(tmp_path)
+    assert artifacts.read_scores(0, ("b",)) is None
+    artifacts.write_rows(0, ROWS, np.array([False, True, False]))
+    artifacts.write_rows(1, ROWS)  # as the first stores did
+    artifacts.write_rows(2, Rows(ROWS.ids, ROWS.labeled), np.array([False, True, False]))
+    for round in (0, 1):
+        found = artifacts.read_scores(round, ("b",))
+        np.testing.assert_array_equal(found.score, ROWS.score)
+        assert found.score.dtype == np.float32
+        assert found.labeled.tolist() == [True, False, False] and found.picked.tolist() == [False, True, False]
+    assert artifacts.read_scores(2, ("b",)) is None
+    assert artifacts.read_rows(0).ids == artifacts.read_rows(2).ids == ROWS.ids
+
+
+def test_rows_of_another_pool_have_their_own_ids(tmp_path):
+    artifacts = Artifacts(tmp_path)
+    for round, ids in enumerate((("a", "b", "c"), ("a", "b", "d"), ("a", "b", "c"))):
+        artifacts.write_rows(round, replace(ROWS, ids=ids))
+        assert artifacts.read_rows(round).ids == ids
+
+
 DAMAGES = {
     "empty": lambda whole: b"",
     "another file": lambda whole: b"not what you think",
@@ -171,7 +244,8 @@ def test_damaged_files_are_named(tmp_path, damage):
     artifacts = Artifacts(tmp_path)
     artifacts.write_rows(3, ROWS)
     artifacts.write_gallery(3, {"a": b"png"})
-    for name, read in (("rows", artifacts.read_rows), ("gallery", artifacts.read_gallery)):
+    scores = lambda round: artifacts.read_scores(round, ("a",))  # noqa: E731
+    for name, read in (("rows", artifacts.read_rows), ("rows", scores), ("gallery", artifacts.read_gallery)):
         path = tmp_path / "round_003" / f"{name}.parquet"
         path.write_bytes(damage(path.read_bytes()))
         with pytest.raises(StoreError, match=rf"round_003.{name}\.parquet is damaged .*: restore it .* or remove it"):
@@ -192,7 +266,7 @@ def test_tables_of_something_else_are_named(tmp_path, columns):
     for name in ("rows", "gallery"):
         pq.write_table(pa.table(columns), tmp_path / "round_000" / f"{name}.parquet")
     artifacts = Artifacts(tmp_path)
-    for read in (artifacts.read_rows, artifacts.read_gallery):
+    for read in (artifacts.read_rows, lambda round: artifacts.read_scores(round, ("a",)), artifacts.read_gallery):
         with pytest.raises(StoreError, match=r"parquet is damaged"):
             read(0)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-import mcdal.artifacts
+import mcdal.checkpoint
 import mcdal.embed
 from mcdal.augment import normalize
 from mcdal.cli import main
@@ -61,7 +61,7 @@ def test_the_seed_and_the_fields_decide(tmp_path):
 @pytest.mark.parametrize("saves", [1, 4, 9])
 def test_killed_and_continued(tmp_path, monkeypatch, saves):
     whole = made(tmp_path / "whole")
-    real, done = mcdal.artifacts.Checkpoint.save, []
+    real, done = mcdal.checkpoint.Checkpoint.save, []
 
     def save(self, state):
         real(self, state)
@@ -70,7 +70,7 @@ def test_killed_and_continued(tmp_path, monkeypatch, saves):
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(mcdal.artifacts.Checkpoint, "save", save)
+        patch.setattr(mcdal.checkpoint.Checkpoint, "save", save)
         with pytest.raises(Killed):
             made(tmp_path)
     assert not (tmp_path / "f.npz").exists()

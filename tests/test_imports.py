@@ -21,7 +21,7 @@ LEVELS = [
     {"embed", "loop", "recipes", "from_files"},
     {"outputs"},
     {"features"},
-    {"artifacts", "environment", "tables"},
+    {"artifacts", "checkpoint", "environment", "tables"},
     {"config", "registry", "settings"},
     {"simclr"},
     {"training", "measuring", "oracles", "store", "database", "migrations", "schema"},
@@ -29,7 +29,7 @@ LEVELS = [
     {"networks"},
     {"encoders", "models", "pool", "selection", "schedule", "uncertainty", "discrepancy"},
     {"augment", "tasks", "views"},
-    {"checked", "device", "replay", "streams", "events", "locks", "values", "errors", "version", "softmax"},
+    {"checked", "device", "replay", "streams", "events", "locks", "values", "errors", "version", "softmax", "writing"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

@@ -74,6 +74,8 @@ def test_picks_are_the_largest_scores_of_the_rows_kept(whole):
         best = sorted(zip(-unlabeled.score, unlabeled.ids, strict=True))[:6]
         assert asked == tuple(id for _, id in best)
         assert rows.labeled.sum() == 12 + 6 * (round - 1)
+        picked = artifacts.read_scores(round, ()).picked  # the rows tell by themselves
+        assert {id for id, is_picked in zip(rows.ids, picked, strict=True) if is_picked} == set(asked)
         assert len(artifacts.read_gallery(round)) == 3
 
 
@@ -136,7 +138,7 @@ def test_stopped_at_any_stage_and_continued(whole, tmp_path, monkeypatch, stage,
 @pytest.mark.parametrize("step", [0, 1, 5, 7, 8])
 def test_stopped_in_the_middle_of_training_and_continued(whole, tmp_path, monkeypatch, step):
     config = fake_config(checkpoint_seconds=0.0)  # keeps the state after every step
-    real, saves = mcdal.artifacts.Checkpoint.save, []
+    real, saves = mcdal.checkpoint.Checkpoint.save, []
 
     def save(self, state):
         real(self, state)
@@ -145,7 +147,7 @@ def test_stopped_in_the_middle_of_training_and_continued(whole, tmp_path, monkey
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(mcdal.artifacts.Checkpoint, "save", save)
+        patch.setattr(mcdal.checkpoint.Checkpoint, "save", save)
         with pytest.raises(Killed):
             play(tmp_path, config)
     play(tmp_path, config)
@@ -169,14 +171,14 @@ def test_a_label_outside_the_classes_is_refused_before_it_is_recorded(tmp_path):
 
 def test_seconds_of_killed_processes_count(tmp_path, monkeypatch):
     config = fake_config(checkpoint_seconds=0.0)
-    real = mcdal.artifacts.Checkpoint.save
+    real = mcdal.checkpoint.Checkpoint.save
 
     def save(self, state):
         real(self, {**state, "seconds": 1_000.0})
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(mcdal.artifacts.Checkpoint, "save", save)
+        patch.setattr(mcdal.checkpoint.Checkpoint, "save", save)
         with pytest.raises(Killed):
             play(tmp_path, config)
     play(tmp_path, config)

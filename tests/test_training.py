@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mcdal.artifacts import Checkpoint
+from mcdal.checkpoint import Checkpoint
 from mcdal.errors import ConfigError, TrainingError
 from mcdal.feed import endless
 from mcdal.measuring import evaluate

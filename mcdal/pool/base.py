@@ -13,6 +13,7 @@ from torch import Tensor
 from mcdal.device import sent
 from mcdal.errors import PoolError
 from mcdal.events import Listener, nobody
+from mcdal.pool.places import Places
 from mcdal.tasks.base import Task
 from mcdal.tasks.classification import Classification
 from mcdal.values import Ids
@@ -138,11 +139,11 @@ class Pool:
     fingerprint: str
     quarantine: tuple[Quarantined, ...] = ()
     notes: tuple[str, ...] = ()
-    _position: dict[str, int] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _places: Places = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self._position.update((id, i) for i, id in enumerate(self.images.ids))
-        if len(self._position) != len(self.images.ids):
+        object.__setattr__(self, "_places", Places(self.images.ids))
+        if len(self._places) != len(self.images.ids):
             seen: set[str] = set()
             twice = next(id for id in self.images.ids if id in seen or seen.add(id))  # type: ignore[func-returns-value]
             raise PoolError(f"pool {self.name!r}: the id {twice!r} stands for two images; ids must be unique")
@@ -165,24 +166,35 @@ class Pool:
 
     def labeled(self, labels: Mapping[str, int]) -> LabeledView:
         """The samples in `labels` with the classes given there, in pool order."""
-        positions = self._positions(labels)
-        y = np.fromiter(labels.values(), dtype=np.int64, count=len(labels))
-        order = np.argsort(positions)
-        return LabeledView(self.images, positions[order], y[order])
+        return self.split(labels)[0]
 
     def unlabeled(self, labels: Mapping[str, int]) -> UnlabeledView:
         """Everything that is not in `labels`, in pool order."""
-        return self._without(self._positions(labels))
+        return self.split(labels)[1]
 
     def split(self, labels: Mapping[str, int]) -> tuple[LabeledView, UnlabeledView]:
         """`labeled` and `unlabeled`, looked up once."""
-        labeled = self.labeled(labels)
-        return labeled, self._without(labeled.positions)
+        positions = self._places.of(labels)
+        if (positions < 0).any():
+            raise self._unknown(next(id for id, place in zip(labels, positions.tolist(), strict=True) if place < 0))
+        y, labeled = self._spread(labels, positions)
+        chosen = np.flatnonzero(labeled)
+        return LabeledView(self.images, chosen, y[chosen]), UnlabeledView(self.images, np.flatnonzero(~labeled))
 
-    def _without(self, positions: Positions) -> UnlabeledView:
-        mask = np.ones(len(self), dtype=bool)
-        mask[positions] = False
-        return UnlabeledView(self.images, np.flatnonzero(mask))
+    def known(self, labels: Mapping[str, int]) -> Int[np.ndarray, " n"]:
+        """The class of every sample, -1 of those that are not in `labels`, in pool order.
+
+        Labels of other samples are passed over: a shard of a pool is measured with the labels of all.
+        """
+        return self._spread(labels, self._places.of(labels))[0]
+
+    def _spread(self, labels: Mapping[str, int], positions: Positions) -> tuple[Int[np.ndarray, " n"], np.ndarray]:
+        """Over the whole pool: the class, -1 where there is none, and whether there is one."""
+        here, given = positions >= 0, np.fromiter(labels.values(), dtype=np.int64, count=len(labels))
+        y, labeled = np.full(len(self), -1), np.zeros(len(self), dtype=bool)
+        y[positions[here]] = given[here]
+        labeled[positions[here]] = True
+        return y, labeled
 
     def whole(self) -> UnlabeledView:
         """Every sample, labeled or not, without labels: what is measured."""
@@ -191,16 +203,9 @@ class Pool:
     def position(self, id: str) -> int:
         """Where `id` stands in `images`; an error names an id that the pool does not have."""
         try:
-            return self._position[id]
+            return self._places[id]
         except KeyError:
             raise self._unknown(id) from None
-
-    def _positions(self, labels: Mapping[str, int]) -> Positions:
-        """Of all ids of `labels`, in their order."""
-        try:
-            return np.fromiter(map(self._position.__getitem__, labels), dtype=np.int64, count=len(labels))
-        except KeyError as missing:
-            raise self._unknown(missing.args[0]) from None
 
     def _unknown(self, id: str) -> PoolError:
         return PoolError(f"pool {self.name!r} has no sample {id!r}: the data may have changed since")

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcdal.artifacts import write_atomically
 from mcdal.report.ink import Drawing
 from mcdal.report.page import build_page, render
 from mcdal.report.queries import read_runs
+from mcdal.writing import write_atomically
 
 
 def write_report(out: Path, run_ids: Sequence[str] = ()) -> Path:

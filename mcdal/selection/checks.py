@@ -3,7 +3,7 @@
 from itertools import compress
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from mcdal.errors import SelectionError
 from mcdal.selection.top import refuse_nan
@@ -23,12 +23,24 @@ def check_picks(picks: Picks, rows: Rows, budget: int, who: str) -> None:
 
 
 def _unlabeled_among(picks: Picks, rows: Rows) -> set[str]:
-    """The picked ids that are in the pool and unlabeled. Where the picks stand is looked up if they do not say so truly."""
-    places = picks.places
-    if places is None or not _stand_there(picks.ids, places, rows.ids):
-        there = map(set(picks.ids).__contains__, rows.ids)  # one look at each id of the pool, nothing built of them
-        places = np.fromiter(compress(range(len(rows.ids)), there), dtype=np.int64)
+    """The picked ids that are in the pool and unlabeled."""
+    places = _places(picks, rows)
     return set(map(rows.ids.__getitem__, places[~rows.labeled[places]].tolist()))
+
+
+def mask(picks: Picks, rows: Rows) -> Bool[np.ndarray, " n"]:
+    """Which rows were picked."""
+    picked = np.zeros(len(rows.ids), dtype=bool)
+    picked[_places(picks, rows)] = True
+    return picked
+
+
+def _places(picks: Picks, rows: Rows) -> Int[np.ndarray, " _"]:
+    """Where the picks stand: looked up if they do not say so truly."""
+    if picks.places is not None and _stand_there(picks.ids, picks.places, rows.ids):
+        return picks.places
+    there = map(set(picks.ids).__contains__, rows.ids)  # one look at each id of the pool, nothing built of them
+    return np.fromiter(compress(range(len(rows.ids)), there), dtype=np.int64)
 
 
 def _stand_there(picked: Ids, places: Int[np.ndarray, " _"], ids: Ids) -> bool:

@@ -181,3 +181,31 @@ def test_views_looked_up_at_once():
         with pytest.raises(PoolError, match="pool 'p' has no sample 'z'"):
             look({"a": 0, "z": 1})
     assert [len(view) for view in pool.split({})] == [0, 5]
+
+
+def test_labels_that_grow_are_looked_up_anew_each_time():
+    """The pool remembers what it found of the same strings; nothing it gives may depend on what it was asked before."""
+    pixels = np.zeros((6, 2, 2, 1), dtype=np.uint8)
+    pool = from_arrays(
+        "p", ["x", "y"], (tuple("abcdef"), pixels, np.arange(6) % 2), (("t",), pixels[:1], np.array([0]))
+    )
+    labels: dict[str, int] = {}
+
+    def found(labels):
+        labeled, unlabeled = pool.split(labels)
+        assert sorted([*labeled.positions, *unlabeled.positions]) == list(range(6))
+        return {pool.images.ids[i]: y for i, y in zip(labeled.positions.tolist(), labeled.y.tolist(), strict=True)}
+
+    for id, y in zip("dbfa", (1, 0, 1, 1), strict=True):
+        labels[id] = y
+        assert found(labels) == found(labels.copy()) == labels
+    assert found({**labels, "b": 1}) == {**labels, "b": 1}  # a correction stays at its place
+    assert found({"d": 1, "b": 0}) == {"d": 1, "b": 0}  # of an earlier round
+    assert found({"c": 0, **labels}) == {"c": 0, **labels}
+    assert found(dict(reversed(labels.items()))) == labels
+    assert found({}) == {} and found(labels) == labels
+    with pytest.raises(PoolError, match="has no sample 'z'"):
+        pool.split({**labels, "z": 0})
+    assert pool.known({**labels, "z": 0, "e": 1}).tolist() == [1, 0, -1, 1, 1, 1]
+    with pytest.raises(PoolError, match="has no sample 'z'"):
+        pool.split({**labels, "z": 0})

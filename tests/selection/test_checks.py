@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mcdal.errors import SelectionError
-from mcdal.selection import check_picks
+from mcdal.selection import check_picks, mask
 from mcdal.values import Picks, Rows
 
 ROWS = Rows(("a", "b", "c", "d"), np.array([False, True, False, False]))
@@ -40,6 +40,7 @@ def test_good_picks():
 def test_where_picks_say_they_stand_is_not_believed(places):
     """True, swapped, and out of the rows: the picks are judged by their ids alone."""
     hint = None if places is None else np.array(places, dtype=np.int64)
+    assert mask(Picks(("d", "a"), np.zeros(2), hint), ROWS).tolist() == [True, False, False, True]
     check_picks(Picks(("d", "a"), np.zeros(2), hint), ROWS, 2, "Mine")
     for ids, message in (
         (("d", "d"), "'d' twice"),
