@@ -4,7 +4,7 @@ Images are noise: what they show changes no timing. Wall time between two report
 device, after compilation and the first steps. `profile` says which kernels the time went to. Writes after every part, so that
 an ended lease leaves what there was.
 
-    PYTHONPATH=. python benchmarks/gpu_speed.py --out gpu_speed.json --minutes 3
+    PYTHONPATH=. python benchmarks/gpu_speed.py --minutes 3
 """
 
 import argparse
@@ -139,6 +139,10 @@ def parts(pool: Pool, device: str, seconds: float) -> Iterator[dict[str, Any]]:
         if (strategy, compiled, replayed, deterministic) == PARTS[1]:
             yield {"bare training": bare_training(device, seconds), "bare forward": bare_forward(len(pool), device)}
             yield {"measure": measuring(pool, device)}
+            try:
+                yield {"profile of measure": profile_of_measure(pool, device)}
+            except Exception as error:
+                yield {"profile of measure": f"{type(error).__name__}: {error}"[:600]}
 
 
 def training(steps: int, compiled: bool, replayed: bool) -> Training:
@@ -168,13 +172,28 @@ def profile(pool: Pool, device: str, compiled: bool, steps: int = 40) -> list[di
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as seen:
         train(model, pool, labels, load("strategies", "mcdal")(), how, numerics=how.numerics(device))
+    return longest(seen, steps)
+
+
+def profile_of_measure(pool: Pool, device: str) -> list[dict[str, Any]]:
+    """The same for a pass over the pool, a batch being a step."""
+    how = training(1, True, True)
+    model, strategy = ResNet().build(10, 3, (32, 32)), load("strategies", "margin")()
+    measure(model, pool, {}, strategy, numerics=how.numerics(device))
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as seen:
+        measure(model, pool, {}, strategy, numerics=how.numerics(device))
+    return longest(seen, -(-len(pool) // how.measure_batch_size))
+
+
+def longest(seen: torch.profiler.profile, steps: int) -> list[dict[str, Any]]:
+    """What took longest on the device and on the host, in milliseconds a step."""
     rows = sorted(seen.key_averages(), key=lambda row: -row.self_device_time_total)
     whole = sum(r.self_device_time_total for r in rows if r.device_type == torch.autograd.DeviceType.CUDA)
-    rows = rows[:25]
     kernels = [
-        {"kernel": r.key[:90], "ms_a_step": r.self_device_time_total / 1e3 / steps, "calls": r.count} for r in rows
+        {"kernel": r.key[:90], "ms_a_step": r.self_device_time_total / 1e3 / steps, "calls": r.count} for r in rows[:25]
     ]
-    host = sorted(seen.key_averages(), key=lambda row: -row.self_cpu_time_total)[:12]
+    host = sorted(rows, key=lambda row: -row.self_cpu_time_total)[:12]
     return [
         {"all kernels": "", "ms_a_step": whole / 1e3 / steps},
         *kernels,
