@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ from mcdal.measuring import measure
 from mcdal.models.resnet import ResNet
 from mcdal.pool.arrays import Arrays
 from mcdal.pool.base import Pool
+from mcdal.pool.cifar import Cifar
+from mcdal.recipes.base import paper
 from mcdal.registry import load
 from mcdal.replay import Replayed
+from mcdal.strategies.mcdal import MCDAL
 from mcdal.training import Training, train
 
 PARTS = [
@@ -36,6 +40,8 @@ PARTS = [
     ("mcdal", True, True, False),
     ("mcdal", False, True, True),
 ]
+
+PAPER = paper(Cifar(Path(), classes=10), MCDAL())
 
 
 class EnoughError(Exception):
@@ -146,7 +152,8 @@ def parts(pool: Pool, device: str, seconds: float) -> Iterator[dict[str, Any]]:
 
 
 def training(steps: int, compiled: bool, replayed: bool) -> Training:
-    return Training(epochs=1, steps_per_epoch=steps, compile=compiled, replay=replayed and torch.cuda.is_available())
+    replay = replayed and torch.cuda.is_available()
+    return replace(PAPER.training, epochs=1, steps_per_epoch=steps, compile=compiled, replay=replay)
 
 
 def speed(
