@@ -24,7 +24,7 @@ LEVELS = [
     {"artifacts", "checkpoint", "environment", "tables"},
     {"config", "registry", "settings"},
     {"simclr"},
-    {"training", "measuring", "oracles", "store", "database", "migrations", "schema"},
+    {"training", "step", "feed", "measuring", "oracles", "store", "database", "migrations", "schema"},
     {"strategies"},
     {"networks"},
     {"encoders", "models", "pool", "selection", "schedule", "uncertainty", "discrepancy"},
