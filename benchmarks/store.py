@@ -28,6 +28,7 @@ from mcdal.artifacts import Artifacts
 from mcdal.measuring import measure, select
 from mcdal.models.base import Model
 from mcdal.models.resnet import ResNet
+from mcdal.oracles.simulated import Simulated
 from mcdal.pool.assemble import from_arrays
 from mcdal.pool.base import Pool
 from mcdal.registry import load
@@ -35,7 +36,7 @@ from mcdal.selection import mask
 from mcdal.status import status
 from mcdal.store import RunRecord, Store
 from mcdal.training import Training
-from mcdal.values import Label, Picks, Rows
+from mcdal.values import Picks, Rows
 
 RUN = "synthetic"
 OPENING, STATUS, ROUND = 1.0, 1.0, 1.0
@@ -90,7 +91,9 @@ def play_round(store: Store, run: str, pool: Pool, size: Size, round: int) -> No
     chosen = [(i * 7_919) % len(pool) for i in range(round * size.budget, (round + 1) * size.budget)]
     ids = tuple(pool.images.ids[i] for i in chosen)
     store.begin_round(run, round, round, Picks(ids, np.linspace(1, 0, len(ids))), True, {"measure": 1.0, "select": 0.1})
-    store.add_labels(run, [Label(id, i % 10, "simulated") for id, i in zip(ids, chosen, strict=True)])
+    oracle = Simulated({id: i % 10 for id, i in zip(ids, chosen, strict=True)})
+    oracle.ask(ids)
+    store.add_labels(run, list(oracle.answers()))
     metrics = {f"test/accuracy/{c}": 0.5 for c in range(10)} | {"test/accuracy": 0.5, "test/loss": 1.0}
     store.finish_round(run, round, metrics, {"train": 10.0, "test": 1.0})
 

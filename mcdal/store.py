@@ -146,8 +146,8 @@ class Store:
             for rank, (id, score) in enumerate(zip(picks.ids, picks.score, strict=True))
         ]
         with self._database.write() as connection:
-            mine = schema.queries.c.run_id == run_id
-            before = connection.execute(select(func.count()).select_from(schema.queries).where(mine)).scalar_one()
+            r = schema.rounds.c
+            before = connection.execute(select(func.max(r.labeled)).where(r.run_id == run_id)).scalar_one() or 0
             row = {"run_id": run_id, "round": round, "seed": seed, "labeled": before + len(asked), "started_at": _now()}
             connection.execute(insert(schema.rounds).values(**row, seconds=dict(seconds)))
             try:
@@ -212,9 +212,7 @@ class Store:
 
     def labels(self, run_id: str, through: int | None = None) -> dict[str, int]:
         """The newest label of each sample, of those asked for in rounds 0 to `through` (default: all)."""
-        known = self._known.setdefault(run_id, _Known())
-        with self.read() as connection:
-            known.catch_up(connection, run_id)
+        known = self._caught_up(run_id)
         if through is None or (through >= known.last_round and not known.unasked):
             return known.labels.copy()
         # A sample that no round asked for counts as asked for after all of them.
@@ -223,11 +221,14 @@ class Store:
 
     def unanswered(self, run_id: str, round: int) -> Ids:
         """What a round asked for and nobody has labeled yet, most wanted first."""
-        q, given = schema.queries.c, schema.labels.c
-        labeled = select(given.label_id).where(given.run_id == q.run_id, given.sample_id == q.sample_id).exists()
-        query = select(q.sample_id).where(q.run_id == run_id, q.round == round, ~labeled).order_by(q.rank)
+        labeled = self._caught_up(run_id).labels
+        return tuple(id for id in self.asked(run_id, round) if id not in labeled)
+
+    def _caught_up(self, run_id: str) -> "_Known":
+        known = self._known.setdefault(run_id, _Known())
         with self.read() as connection:
-            return tuple(connection.execute(query).scalars())
+            known.catch_up(connection, run_id)
+        return known
 
 
 @dataclass
