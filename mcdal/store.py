@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 
 from mcdal import schema
-from mcdal.database import Database
+from mcdal.database import Database, plain_rows
 from mcdal.errors import StoreError
 from mcdal.pool.base import Quarantined
 from mcdal.values import Ids, Label, Metrics, Picks
@@ -246,22 +246,19 @@ class _Known:
 
     def catch_up(self, connection: Connection, run_id: str) -> None:
         given, q = schema.labels.c, schema.queries.c
+        asked = select(q.sample_id, q.round).where(q.run_id == run_id, q.round > self.last_round)
+        if rows := plain_rows(connection, asked):
+            self.round_of.update(rows)
+            self.last_round = max(round for _, round in rows)
+            self.unasked = {id for id in self.unasked if id not in self.round_of}
         new = select(given.label_id, given.sample_id, given.value).where(
             given.run_id == run_id, given.label_id > self.last_label
         )
-        rows = connection.execute(new.order_by(given.label_id)).all()
-        if rows:
-            self.labels.update((id, value) for _, id, value in rows)
-            self.unasked.update(id for _, id, _ in rows)
-            self.last_label = rows[-1][0]
-        asked = connection.execute(
-            select(q.sample_id, q.round).where(q.run_id == run_id, q.round > self.last_round)
-        ).all()
-        if asked:
-            self.round_of.update((id, round) for id, round in asked)
-            self.last_round = max(round for _, round in asked)
-        if self.unasked:
-            self.unasked = {id for id in self.unasked if id not in self.round_of}
+        if rows := plain_rows(connection, new.order_by(given.label_id)):
+            numbers, ids, values = zip(*rows, strict=True)
+            self.labels.update(zip(ids, values, strict=True))
+            self.unasked.update(id for id in ids if id not in self.round_of)
+            self.last_label = numbers[-1]
 
 
 def _asked_twice(connection: Connection, run_id: str, round: int, ids: Ids) -> str:

@@ -316,6 +316,20 @@ def test_damage_in_the_middle_is_found_before_anything_is_written(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_damage_met_while_many_rows_are_read(tmp_path):
+    """Rows are read without SQLAlchemy where there are many: its errors are not the driver's."""
+    path = filled(tmp_path, samples=5_000)
+    with contextlib.closing(sqlite3.connect(path)) as plain:
+        (page,) = plain.execute("SELECT rootpage FROM sqlite_master WHERE name = 'labels'").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xaa" * 4096)
+    store = Store(tmp_path, create=False)  # does not read it through
+    with pytest.raises(StoreError, match=r"mcdal\.db: .*: the file is damaged"):
+        store.labels("r")
+    store.close()
+
+
 @pytest.mark.parametrize(
     "damage", ["UPDATE runs SET config = '{\"a'", "UPDATE sessions SET started_at = 'x', environment = x'ff'"]
 )
