@@ -141,8 +141,9 @@ def plain_rows(connection: Connection, query: Select[Any]) -> list[tuple[Any, ..
         result.close()
 
 
-# Of each connection: what was committed survives a power cut; what REPLACE deletes is a deletion to the triggers too.
-PRAGMAS = ("synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON")
+# Of each connection: what was committed survives a power cut; what REPLACE deletes is a deletion to the triggers too. Up to 64 MB
+# of pages are held: the ids of a round lie all over a large index, and with SQLite's 2 MB its pages are written and read again.
+PRAGMAS = ("synchronous=FULL", "foreign_keys=ON", "recursive_triggers=ON", "cache_size=-65536")
 
 BUSY_SECONDS = 30.0
 

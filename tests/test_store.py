@@ -72,6 +72,7 @@ def test_sqlite_is_as_safe_as_it_can_be(store):
             assert pragma(connection, "journal_mode") == "wal"
             assert pragma(connection, "synchronous") == 2  # FULL
             assert pragma(connection, "foreign_keys") == 1
+            assert pragma(connection, "cache_size") == -65_536
             assert pragma(connection, "busy_timeout") == 30_000
 
 
