@@ -24,10 +24,13 @@ import numpy as np
 import torch
 
 from benchmarks.side_by_side import RESULTS, Check, record
+from mcdal import loop
 from mcdal.artifacts import Artifacts
+from mcdal.events import nobody
 from mcdal.measuring import measure, select
 from mcdal.models.base import Model
 from mcdal.models.resnet import ResNet
+from mcdal.oracles.simulated import Simulated
 from mcdal.pool.assemble import from_arrays
 from mcdal.pool.base import Pool
 from mcdal.registry import load
@@ -35,7 +38,7 @@ from mcdal.selection import mask
 from mcdal.status import status
 from mcdal.store import RunRecord, Store
 from mcdal.training import Training
-from mcdal.values import Label, Picks, Rows
+from mcdal.values import Picks, Rows
 
 RUN = "synthetic"
 OPENING, STATUS, ROUND = 1.0, 1.0, 1.0
@@ -87,12 +90,31 @@ def _play(store: Store, run: str, pool: Pool, size: Size) -> None:
 
 def play_round(store: Store, run: str, pool: Pool, size: Size, round: int) -> None:
     """What the loop records of a round."""
-    chosen = [(i * 7_919) % len(pool) for i in range(round * size.budget, (round + 1) * size.budget)]
+    chosen = _chosen(size, round)
     ids = tuple(pool.images.ids[i] for i in chosen)
     store.begin_round(run, round, round, Picks(ids, np.linspace(1, 0, len(ids))), True, {"measure": 1.0, "select": 0.1})
-    store.add_labels(run, [Label(id, i % 10, "simulated") for id, i in zip(ids, chosen, strict=True)])
+    oracle = Simulated({id: i % 10 for id, i in zip(ids, chosen, strict=True)})
+    oracle.ask(ids)
+    store.add_labels(run, list(oracle.answers()))
     metrics = {f"test/accuracy/{c}": 0.5 for c in range(10)} | {"test/accuracy": 0.5, "test/loss": 1.0}
     store.finish_round(run, round, metrics, {"train": 10.0, "test": 1.0})
+
+
+def _chosen(size: Size, round: int) -> list[int]:
+    return [(i * 7_919) % size.pool for i in range(round * size.budget, (round + 1) * size.budget)]
+
+
+def keep_scores(out: Path, pool: Pool, size: Size) -> None:
+    """The rows that each round of a strategy with a score leaves, for the report."""
+    artifacts, generator = Artifacts(out / "runs" / RUN), np.random.default_rng(0)
+    labeled = np.zeros(len(pool), dtype=bool)
+    for round in range(size.rounds - 1):
+        picked = np.zeros(len(pool), dtype=bool)
+        picked[_chosen(size, round)] = True
+        if round:
+            score = generator.random(len(pool), dtype=np.float32)
+            artifacts.write_rows(round, Rows(pool.images.ids, labeled.copy(), score), picked)
+        labeled |= picked
 
 
 def timed(work: Callable[[], object], repetitions: int = 3) -> float:
@@ -116,8 +138,12 @@ def openings(out: Path) -> dict[str, float]:
         "open to read": timed(lambda: Store(out, create=False).close()),
         "status": timed(lambda: status(out)),
         "mcdal status, the command": timed(lambda: _command("status", "--out", str(out))),
-        "mcdal report, the command": timed(lambda: _command("report", "--out", str(out)), 1),
+        "mcdal report, the command": report(out),
     }
+
+
+def report(out: Path) -> float:
+    return timed(lambda: _command("report", "--out", str(out)), 1)
 
 
 def _command(*arguments: str) -> None:
@@ -125,9 +151,7 @@ def _command(*arguments: str) -> None:
 
 
 def a_round(out: Path, pool: Pool, size: Size) -> dict[str, float]:
-    """Each part of the last round that grows with the pool or the labels, as often as the loop does it."""
-    from mcdal import loop
-
+    """Each part of the last round that grows with the pool or the labels; three rounds are recorded."""
     store, artifacts, model = Store(out), Artifacts(out / "runs" / RUN), ResNet().build(10, 3, (32, 32))
     last = size.rounds - 1
     seconds = {}
@@ -146,17 +170,25 @@ def a_round(out: Path, pool: Pool, size: Size) -> dict[str, float]:
         seconds["select by score, checked"] = timed(lambda: select(margin, scored, size.budget))
         picks = select(margin, scored, size.budget)
         seconds["write rows"] = timed(lambda: artifacts.write_rows(last - 1, scored, mask(picks, scored)))
+        seconds["select at random, checked"] = timed(lambda: select(random, rows, size.budget))
         playing = loop.Run.__new__(loop.Run)
-        playing.__dict__.update(artifacts=artifacts, store=store, id=RUN)
+        playing.__dict__.update(artifacts=artifacts, store=store, id=RUN, pool=pool, listen=nobody)
+        seconds["classes that have labels"] = timed(lambda: _look_at_classes(playing, labels))
         seconds["means of the scores"] = timed(lambda: playing._score_metrics(last - 1))
         seconds["write model"] = timed(lambda: artifacts.write_model(last, model))
         checkpoint, state = artifacts.checkpoint(last, 0.0), _state(model)
         seconds["checkpoint"] = timed(lambda: checkpoint.save(state))
         seconds["true labels"] = timed(pool.truth, 1)
-        seconds["record a round"] = timed(lambda: play_round(store, RUN, pool, size, last), 1)
+        more = iter(range(last, last + 3))
+        seconds["record a round"] = timed(lambda: play_round(store, RUN, pool, size, next(more)))
     finally:
         store.close()
     return seconds
+
+
+def _look_at_classes(playing: loop.Run, labels: dict[str, int]) -> None:
+    playing._report_missing_classes(0, labels)
+    loop._class_counts(labels)
 
 
 def _state(model: Model) -> dict[str, object]:
@@ -166,6 +198,8 @@ def _state(model: Model) -> dict[str, object]:
     return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "strategy": {}, "step": 1}
 
 
+# Instead of the choice by a score and what follows from one.
+AT_RANDOM, BY_SCORE = "select at random, checked", ("select by score, checked", "means of the scores")
 # Done once before the first round, or not by every run.
 ONCE = ("true labels", "labels, read first")
 # Asked for by `learn` and, to train and to measure, by others; missing ones are looked for before and after asking.
@@ -173,7 +207,13 @@ OFTEN = {"labels through a round": 3, "labels that are missing": 2}
 
 
 def total(seconds: dict[str, float]) -> float:
-    return sum(value * OFTEN.get(name, 1) for name, value in seconds.items() if name not in ONCE)
+    """Of a round that picks by a score."""
+    left_out = (*ONCE, AT_RANDOM)
+    return sum(value * OFTEN.get(name, 1) for name, value in seconds.items() if name not in left_out)
+
+
+def total_at_random(seconds: dict[str, float]) -> float:
+    return total(seconds) - sum(seconds[name] for name in BY_SCORE) + seconds[AT_RANDOM]
 
 
 def measured(size: Size) -> tuple[list[Check], dict[str, dict[str, float]]]:
@@ -183,6 +223,8 @@ def measured(size: Size) -> tuple[list[Check], dict[str, dict[str, float]]]:
         pool = build(out, size)
         megabytes = (out / "mcdal.db").stat().st_size / 2**20
         opened, in_round = openings(out), a_round(out, pool, size)
+        keep_scores(out, pool, size)
+        opened["mcdal report, with the scores of every round"] = report(out)
     detail = f"{size.pool:,} samples, {size.rounds} rounds of {size.budget:,}, {megabytes:.0f} MB"
 
     def at_most(name: str, value: float, bound: float | None) -> Check:
@@ -194,7 +236,11 @@ def measured(size: Size) -> tuple[list[Check], dict[str, dict[str, float]]]:
         at_most("status of all runs", opened["status"], STATUS),
         at_most("mcdal status, imports with it", opened["mcdal status, the command"], None),
         at_most("mcdal report, imports with it", opened["mcdal report, the command"], None),
+        at_most(
+            "mcdal report, with the scores of every round", opened["mcdal report, with the scores of every round"], None
+        ),
         at_most("a round's fixed overhead", total(in_round), ROUND),
+        at_most("a Random round's fixed overhead", total_at_random(in_round), ROUND),
     ]
     return found, {"openings_s": opened, "round_s": in_round}
 

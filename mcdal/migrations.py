@@ -27,7 +27,12 @@ def index_by_run(connection: Connection) -> None:
         index.create(connection, checkfirst=True)  # an empty store got them in step 1
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (create_tables, index_by_run)
+def forget_index_by_sample(connection: Connection) -> None:
+    """3: labels are no longer looked up by sample, and a third of what recording them wrote was this index."""
+    connection.execute(text("DROP INDEX IF EXISTS labels_by_sample"))  # an empty store has never had it
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (create_tables, index_by_run, forget_index_by_sample)
 
 
 def version(connection: Connection) -> int:

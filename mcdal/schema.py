@@ -77,7 +77,8 @@ queries = Table(
     Index("queries_by_round", "run_id", "round"),
 )
 
-# Append-only: a correction is a new row, and the newest row of a sample is its label.
+# Append-only: a correction is a new row, and the newest row of a sample is its label. No index finds the rows of a sample: who
+# wants some of a run's labels reads what is new of them, and each index over samples is as much to write as the labels.
 labels = Table(
     "labels",
     metadata,
@@ -89,7 +90,6 @@ labels = Table(
     Column("at", DateTime(timezone=True), nullable=False),
     Column("key", Text, nullable=False),  # makes saying the same thing twice harmless
     UniqueConstraint("run_id", "key"),
-    Index("labels_by_sample", "run_id", "sample_id"),
 )
 labels_by_run = Index("labels_by_run", labels.c.run_id, labels.c.label_id)  # to read those that are new
 

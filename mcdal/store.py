@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 
 from mcdal import schema
-from mcdal.database import Database
+from mcdal.database import Database, plain_rows
 from mcdal.errors import StoreError
 from mcdal.pool.base import Quarantined
 from mcdal.values import Ids, Label, Metrics, Picks
@@ -146,8 +146,8 @@ class Store:
             for rank, (id, score) in enumerate(zip(picks.ids, picks.score, strict=True))
         ]
         with self._database.write() as connection:
-            mine = schema.queries.c.run_id == run_id
-            before = connection.execute(select(func.count()).select_from(schema.queries).where(mine)).scalar_one()
+            r = schema.rounds.c
+            before = connection.execute(select(func.max(r.labeled)).where(r.run_id == run_id)).scalar_one() or 0
             row = {"run_id": run_id, "round": round, "seed": seed, "labeled": before + len(asked), "started_at": _now()}
             connection.execute(insert(schema.rounds).values(**row, seconds=dict(seconds)))
             try:
@@ -212,9 +212,7 @@ class Store:
 
     def labels(self, run_id: str, through: int | None = None) -> dict[str, int]:
         """The newest label of each sample, of those asked for in rounds 0 to `through` (default: all)."""
-        known = self._known.setdefault(run_id, _Known())
-        with self.read() as connection:
-            known.catch_up(connection, run_id)
+        known = self._caught_up(run_id)
         if through is None or (through >= known.last_round and not known.unasked):
             return known.labels.copy()
         # A sample that no round asked for counts as asked for after all of them.
@@ -223,11 +221,14 @@ class Store:
 
     def unanswered(self, run_id: str, round: int) -> Ids:
         """What a round asked for and nobody has labeled yet, most wanted first."""
-        q, given = schema.queries.c, schema.labels.c
-        labeled = select(given.label_id).where(given.run_id == q.run_id, given.sample_id == q.sample_id).exists()
-        query = select(q.sample_id).where(q.run_id == run_id, q.round == round, ~labeled).order_by(q.rank)
+        labeled = self._caught_up(run_id).labels
+        return tuple(id for id in self.asked(run_id, round) if id not in labeled)
+
+    def _caught_up(self, run_id: str) -> "_Known":
+        known = self._known.setdefault(run_id, _Known())
         with self.read() as connection:
-            return tuple(connection.execute(query).scalars())
+            known.catch_up(connection, run_id)
+        return known
 
 
 @dataclass
@@ -245,22 +246,19 @@ class _Known:
 
     def catch_up(self, connection: Connection, run_id: str) -> None:
         given, q = schema.labels.c, schema.queries.c
+        asked = select(q.sample_id, q.round).where(q.run_id == run_id, q.round > self.last_round)
+        if rows := plain_rows(connection, asked):
+            self.round_of.update(rows)
+            self.last_round = max(round for _, round in rows)
+            self.unasked = {id for id in self.unasked if id not in self.round_of}
         new = select(given.label_id, given.sample_id, given.value).where(
             given.run_id == run_id, given.label_id > self.last_label
         )
-        rows = connection.execute(new.order_by(given.label_id)).all()
-        if rows:
-            self.labels.update((id, value) for _, id, value in rows)
-            self.unasked.update(id for _, id, _ in rows)
-            self.last_label = rows[-1][0]
-        asked = connection.execute(
-            select(q.sample_id, q.round).where(q.run_id == run_id, q.round > self.last_round)
-        ).all()
-        if asked:
-            self.round_of.update((id, round) for id, round in asked)
-            self.last_round = max(round for _, round in asked)
-        if self.unasked:
-            self.unasked = {id for id in self.unasked if id not in self.round_of}
+        if rows := plain_rows(connection, new.order_by(given.label_id)):
+            numbers, ids, values = zip(*rows, strict=True)
+            self.labels.update(zip(ids, values, strict=True))
+            self.unasked.update(id for id in ids if id not in self.round_of)
+            self.last_label = numbers[-1]
 
 
 def _asked_twice(connection: Connection, run_id: str, round: int, ids: Ids) -> str:

@@ -1,6 +1,7 @@
 """An oracle that knows the truth and answers at once: for replaying a labeled data set."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 from mcdal.oracles.base import Oracle
 from mcdal.pool.base import Pool
@@ -24,4 +25,5 @@ class Simulated(Oracle):
         self._asked = ids
 
     def answers(self) -> Iterable[Label]:
-        return [Label(id, self._truth[id], self._by) for id in self._asked]
+        now = datetime.now(UTC)  # all at once, and the clock may take longer than the answer
+        return [Label(id, self._truth[id], self._by, now) for id in self._asked]

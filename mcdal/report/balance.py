@@ -1,6 +1,5 @@
 """Which classes the picks belong to, round by round, and how well each class is recognised at the end."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,9 +23,9 @@ def class_counts(run: Run) -> Int[np.ndarray, "rounds classes"]:
     classes = len(run.record.classes)
     counts = np.zeros((len(run.rounds), classes), dtype=np.int64)
     for i, round in enumerate(run.rounds):
-        for value, n in Counter(run.labels[id] for id in round.picks if id in run.labels).items():
-            if 0 <= value < classes:  # a label outside the classes is somebody's mistake, not a reason to draw nothing
-                counts[i, value] = n
+        given = run.given[round.number]
+        # A label outside the classes is somebody's mistake, not a reason to draw nothing.
+        counts[i] = np.bincount(given[(given >= 0) & (given < classes)], minlength=classes)
     return counts
 
 

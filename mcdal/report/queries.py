@@ -3,17 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from itertools import groupby, repeat
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+import numpy as np
+from jaxtyping import Int
+from sqlalchemy import Connection, Table, select
 
 from mcdal import schema
 from mcdal.artifacts import Artifacts
+from mcdal.database import plain_rows
 from mcdal.errors import StoreError
 from mcdal.pool.base import Quarantined
 from mcdal.store import RunRecord, Store
 from mcdal.values import Ids
+
+NO_LABEL = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True)
@@ -61,9 +69,18 @@ class Run:
         """The rounds that are over, in order."""
         return [r for r in self.rounds if r.finished_at is not None]
 
+    @cached_property
+    def given(self) -> Mapping[int, Int[np.ndarray, " p"]]:
+        """By round, the labels of its picks; `NO_LABEL` of those that have none yet."""
+        labels = self.labels
+        return {
+            r.number: np.fromiter(map(labels.get, r.picks, repeat(NO_LABEL)), dtype=np.int64, count=len(r.picks))
+            for r in self.rounds
+        }
+
     def unanswered(self, round: Round) -> int:
         """How many of a round's picks have no label yet."""
-        return sum(id not in self.labels for id in round.picks)
+        return int((self.given[round.number] == NO_LABEL).sum())
 
 
 def read_runs(out: Path, run_ids: Sequence[str] = ()) -> list[Run]:
@@ -98,9 +115,7 @@ def _read(connection: Connection, record: RunRecord, artifacts: Artifacts) -> Ru
 
 
 def _rounds(connection: Connection, run_id: str) -> list[Round]:
-    queries: dict[int, list[Any]] = {}
-    for q in _rows(connection, schema.queries, run_id, "rank"):
-        queries.setdefault(q.round, []).append(q)
+    queries = _queries(connection, run_id)
     metrics: dict[int, dict[str, float]] = {}
     for m in _rows(connection, schema.metrics, run_id, "name"):
         metrics.setdefault(m.round, {})[m.name] = m.value
@@ -111,20 +126,32 @@ def _rounds(connection: Connection, run_id: str) -> list[Round]:
             started_at=r.started_at,
             finished_at=r.finished_at,
             seconds={phase: float(s) for phase, s in r.seconds.items()},
-            picks=tuple(q.sample_id for q in queries.get(r.round, ())),
-            scores=tuple(q.score for q in queries.get(r.round, ())),
+            picks=picks,
+            scores=scores,
             metrics=metrics.get(r.round, {}),
         )
         for r in _rows(connection, schema.rounds, run_id, "round")
+        for picks, scores in [queries.get(r.round, ((), ()))]
     ]
+
+
+def _queries(connection: Connection, run_id: str) -> dict[int, tuple[Ids, tuple[float | None, ...]]]:
+    """Of each round, what was asked for and with which scores, most wanted first."""
+    q = schema.queries.c
+    rows = plain_rows(connection, select(q.round, q.rank, q.sample_id, q.score).where(q.run_id == run_id))
+    rows.sort(key=itemgetter(0, 1))  # they nearly are in this order, which SQLite does not know
+    found = {}
+    for round, asked in groupby(rows, key=itemgetter(0)):
+        _, _, picks, scores = zip(*asked, strict=True)
+        found[round] = picks, scores
+    return found
 
 
 def _labels(connection: Connection, run_id: str) -> dict[str, int]:
     """The newest label of each sample."""
-    table = schema.labels.c
-    newest = select(func.max(table.label_id)).where(table.run_id == run_id).group_by(table.sample_id)
-    query = select(table.sample_id, table.value).where(table.label_id.in_(newest))
-    return {row.sample_id: row.value for row in connection.execute(query)}
+    given = schema.labels.c
+    query = select(given.sample_id, given.value).where(given.run_id == run_id).order_by(given.label_id)
+    return dict(plain_rows(connection, query))  # a later row takes the place of an earlier one
 
 
 def _rows(connection: Connection, table: Table, run_id: str, order: str) -> Sequence[Any]:

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from mcdal.errors import ConfigError
-from mcdal.selection import uniform
+from mcdal.selection import uniforms
 from mcdal.strategies._by_committee import ByCommittee
 from mcdal.strategies.base import About
 from mcdal.uncertainty import mutual_information, predictive_entropy, variation_ratio
@@ -56,7 +56,7 @@ class Ensemble(ByCommittee):
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
         if rows.score is None or self.score != "variation_ratio" or self.sampling != "top":
             return super().select(rows, budget, seed)
-        lots = np.array([uniform(seed, id) for id in rows.ids]) / (2 * self.members)  # less than one vote
+        lots = uniforms(seed, rows.ids) / (2 * self.members)  # less than one vote
         ids = super().select(replace(rows, score=rows.score + lots), budget, seed).ids
         ratio = dict(zip(rows.ids, rows.score.tolist(), strict=True))
         return Picks(ids, np.array([ratio[id] for id in ids], dtype=np.float64))

@@ -21,4 +21,4 @@ class Random(Strategy):
     )
 
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
-        return at_random(rows.unlabeled().ids, budget, seed)
+        return at_random(rows.ids, budget, seed, rows.free())

@@ -260,6 +260,19 @@ def test_scores_over_orders_of_magnitude(tmp_path: Path) -> None:
     assert "mathdefault" not in text
 
 
+def test_rounds_without_a_finite_score_are_drawn_beside_the_others(tmp_path: Path) -> None:
+    run = Example(rounds=3)
+    artifacts = Artifacts(tmp_path / "runs" / run.fill(tmp_path))
+    kept = artifacts.read_rows(1)
+    assert kept is not None and kept.score is not None
+    for round in (0, 1):
+        artifacts.write_rows(round, replace(kept, score=np.full(len(kept.ids), np.inf)))
+    counts: dict[str, int] = {}
+    for row in rows(write_report(tmp_path).parent / f"runs/{run.run_id}_scores.csv"):
+        counts[row["round"]] = counts.get(row["round"], 0) + int(row["count"])
+    assert counts["0"] == counts["1"] == 0 < counts["2"]
+
+
 def test_the_scores_of_a_cold_start_have_an_axis_of_their_own(tmp_path: Path) -> None:
     run = Example(rounds=3)
     artifacts = Artifacts(tmp_path / "runs" / run.fill(tmp_path))

@@ -6,7 +6,7 @@ import pytest
 from mcdal.report import words
 from mcdal.report.curves import spread
 from mcdal.report.page import unique
-from mcdal.report.scores import Measured, bin_edges, histogram
+from mcdal.report.scores import SAMPLE, Extent, bin_edges, which_bin
 
 N = words.NARROW
 
@@ -53,8 +53,23 @@ def test_labels_are_spread_and_keep_their_order() -> None:
 
 def test_bins_hold_everything_even_over_orders_of_magnitude() -> None:
     values = np.geomspace(1e-9, 1.0, 500)
-    edges = bin_edges([Measured(1, values[:100], values[100:], values[-10:])])
+    edges = bin_edges([Extent.of(values)])
     assert edges[1] / edges[0] == pytest.approx(edges[-1] / edges[-2])
-    assert histogram(values, edges).sum() == 500
     same = np.full(5, 0.25)
-    assert histogram(same, bin_edges([Measured(1, same, same, same)])).sum() == 5
+    for scores in (values, same, np.array([1.0, 2.0, 2.0, 4.0]), np.array([]), values.astype(np.float32)):
+        edges = bin_edges([Extent.of(scores)])
+        expected = np.histogram(np.clip(scores.astype(np.float64), edges[0], edges[-1]), edges)[0]
+        assert np.bincount(which_bin(scores, edges), minlength=60).tolist() == expected.tolist()
+        assert expected.sum() == len(scores)
+
+
+def test_the_axis_of_many_scores_is_read_off_some() -> None:
+    """What is exact: its ends and whether scores are positive. Where a log scale begins is within the noise of a sample."""
+    generator = np.random.default_rng(0)
+    scores = [generator.lognormal(-4, 2, 200_000) for _ in range(3)]
+    extents = [Extent.of(s) for s in scores]
+    assert all(len(extent.some) <= SAMPLE for extent in extents)
+    edges, values = bin_edges(extents), np.concatenate(scores)
+    assert edges[-1] == pytest.approx(values.max())
+    assert edges[0] == pytest.approx(np.quantile(values, 0.01), rel=0.05)
+    assert bin_edges([Extent.of(s - 4) for s in scores])[0] == pytest.approx(values.min() - 4)

@@ -10,7 +10,7 @@ from scipy.stats import chi2
 
 from mcdal.errors import SelectionError
 from mcdal.measuring import select
-from mcdal.selection import at_random, stochastic_top, top, uniform
+from mcdal.selection import at_random, stochastic_top, top, uniform, uniforms
 from mcdal.strategies.margin import Margin
 from mcdal.strategies.random import Random
 from mcdal.values import Rows
@@ -43,6 +43,20 @@ def test_random_is_a_function_of_seed_and_id():
     inside = [id for id in picks.ids if id in shard]
     assert list(at_random(ids[:1_000], len(inside), seed=3).ids) == inside
     assert set(at_random(ids, 500, seed=4).ids) != set(picks.ids)
+
+
+@given(st.integers(-(2**70), 2**70), st.lists(st.text(st.characters(codec="utf-8"), max_size=200), max_size=20))
+def test_numbers_of_many_ids_are_those_of_each(seed, ids):
+    found = uniforms(seed, ids)
+    assert found.dtype == np.float64 and found.tolist() == [uniform(seed, id) for id in ids]
+
+
+def test_random_among_some_is_random_of_them():
+    ids, some = tuple(f"image {i}" for i in range(300)), np.arange(7, 300, 3)
+    among, alone = at_random(ids, 20, 5, some), at_random([ids[i] for i in some], 20, 5)
+    assert among.ids == alone.ids and among.score.tolist() == alone.score.tolist()
+    assert [ids[i] for i in among.places] == list(among.ids)
+    assert at_random(ids, 20, 5, np.arange(0)).ids == ()
 
 
 def test_random_is_uniform():
