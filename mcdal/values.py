@@ -16,12 +16,12 @@ Ids: TypeAlias = tuple[str, ...]
 class Output:
     """What a model says of a batch.
 
-    logits: before the softmax. features: what the head was given. stages: outputs of inner stages, first to last, for the
-    methods that tap them; may be empty.
+    logits: before the softmax. features: what the head was given; for segmentation a map, mostly coarser than the image.
+    stages: outputs of inner stages, first to last, for the methods that tap them; may be empty.
     """
 
     logits: Float[Tensor, "b c *space"]
-    features: Float[Tensor, "b d *space"]
+    features: Float[Tensor, "b d *places"]
     stages: tuple[Float[Tensor, "b _ ..."], ...] = ()
 
     def detach(self) -> "Output":

@@ -65,9 +65,11 @@ class Architecture(ABC):
     """How to build a model: a dataclass, whose fields are what the recipe may change (`--set model.FIELD=`).
 
     on_features: whether it takes rows of features, (e, 1, 1), that a frozen encoder has made, and not images.
+    dense: whether it says a class for every pixel, and not one for the image.
     """
 
     on_features: ClassVar[bool] = False
+    dense: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, classes: int, channels: int, size: tuple[int, int]) -> Model:
@@ -79,7 +81,7 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def apply_head(head: nn.Module, features: Float[Tensor, "b d *space"]) -> Float[Tensor, "b c *space"]:
+def apply_head(head: nn.Module, features: Float[Tensor, "b d *places"]) -> Float[Tensor, "b c *space"]:
     """The head in float32 whatever the autocast around it: bfloat16 logits tie too often to be ranked."""
     with torch.autocast(features.device.type, enabled=False):
         weight = next(head.parameters())

@@ -1,6 +1,6 @@
 """What encoders of other packages share: weights from a file, and grey images for colour networks."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mcdal.errors import ConfigError
 
 
-def load_weights(encoder: nn.Module, head: nn.Linear, path: str, classifiers: tuple[str, ...]) -> None:
+def load_weights(encoder: nn.Module, head: nn.Module, path: str, classifiers: tuple[str, ...]) -> None:
     """A whole network's weights from a local file: all but the classifier into `encoder`, that into `head` if it fits.
 
     classifiers: what the file calls them, such as "fc". The first one counts, and is left out if it has another shape
@@ -19,19 +19,28 @@ def load_weights(encoder: nn.Module, head: nn.Linear, path: str, classifiers: tu
     """
     weights = dict(read_weights(path))
     own = [{name: weights.pop(f"{c}.{name}", None) for name in ("weight", "bias")} for c in classifiers]
-    wanted = encoder.state_dict()
+    fit_weights(encoder, weights, path)
+    classifier = {name: value for name, value in own[0].items() if value is not None}
+    if {name: value.shape for name, value in classifier.items()} == {k: v.shape for k, v in head.state_dict().items()}:
+        head.load_state_dict(classifier)
+
+
+def fit_weights(network: nn.Module, weights: Mapping[str, Tensor], path: str, spared: Collection[str] = ()) -> None:
+    """These weights, all of them, into a network. ConfigError naming the keys, and the file they are from, unless they fit.
+
+    spared: keys of the network that may be missing, and keep what they have. So may the counters of BatchNorm.
+    """
+    wanted = network.state_dict()
+    needed = [key for key in wanted if key not in spared and not key.endswith("num_batches_tracked")]
     problems = {
-        "missing": [key for key in wanted if key not in weights and not key.endswith("num_batches_tracked")],
+        "missing": [key for key in needed if key not in weights],
         "unexpected": [key for key in weights if key not in wanted],
         "of another shape": [k for k, v in wanted.items() if k in weights and weights[k].shape != v.shape],
     }
     found = [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in problems.items() if keys]
     if found:
         raise ConfigError(f"{path}: the weights do not fit this network: {'; '.join(found)}")
-    encoder.load_state_dict(weights, strict=False)
-    classifier = {name: value for name, value in own[0].items() if value is not None}
-    if {name: value.shape for name, value in classifier.items()} == {k: v.shape for k, v in head.state_dict().items()}:
-        head.load_state_dict(classifier)
+    network.load_state_dict(weights, strict=False)
 
 
 def read_weights(path: str) -> Mapping[str, Tensor]:

@@ -1,12 +1,14 @@
-"""Several heads on the same features: one batched product where they are linear, whatever their number."""
+"""Several heads on the same features: one product or one convolution for all of them where their kind is known."""
 
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mcdal.models.base import Model, apply_head
+from mcdal.models.dense import PixelHead
 
 Said = Float[Tensor, "h b c *space"]
 
@@ -15,7 +17,10 @@ def fresh_heads(model: Model, count: int) -> nn.Module:
     """`count` newly initialised heads like the model's, as one module that gives the logits of all: `h b c *space`."""
     heads = [model.fresh_head() for _ in range(count)]
     linear = [head for head in heads if type(head) is nn.Linear]
-    return LinearHeads(linear) if len(linear) == count else SeparateHeads(heads)
+    pixel = [head for head in heads if type(head) is PixelHead]
+    if len(linear) == count:
+        return LinearHeads(linear)
+    return PixelHeads(pixel) if len(pixel) == count else SeparateHeads(heads)
 
 
 class LinearHeads(nn.Module):
@@ -35,6 +40,27 @@ class LinearHeads(nn.Module):
             return torch.bmm(z, products) if self.bias is None else torch.baddbmm(self.bias, z, products)
 
 
+class PixelHeads(nn.Module):
+    """One convolution of all heads' channels, and one enlargement. weight: h x c x d x 1 x 1. bias: h x c, or None."""
+
+    def __init__(self, heads: Sequence[PixelHead]):
+        super().__init__()
+        biases = [head.seg.bias.detach() for head in heads if head.seg.bias is not None]
+        self.weight = nn.Parameter(torch.stack([head.seg.weight.detach() for head in heads]))
+        self.bias = nn.Parameter(torch.stack(biases)) if biases else None
+        self.up = heads[0].up
+
+    def forward(self, features: Float[Tensor, "b d rows columns"]) -> Said:
+        """In float32 or wider whatever the autocast around it, as `PixelHead`."""
+        with torch.autocast(features.device.type, enabled=False):
+            z = features.to(self.weight.dtype)
+            maps = F.conv2d(z, self.weight.flatten(0, 1), None if self.bias is None else self.bias.flatten())
+            b, (heads, c) = len(maps), self.weight.shape[:2]
+            by_head = maps.reshape(b, heads, c, *maps.shape[2:]).transpose(0, 1)  # turned before it is large
+            large: Tensor = self.up(by_head.flatten(0, 1))
+            return large.view(heads, b, *large.shape[1:])
+
+
 class SeparateHeads(nn.Module):
     """Heads of any kind, one after the other."""
 
@@ -42,5 +68,5 @@ class SeparateHeads(nn.Module):
         super().__init__()
         self.heads = nn.ModuleList(heads)
 
-    def forward(self, features: Float[Tensor, "b d *space"]) -> Said:
+    def forward(self, features: Float[Tensor, "b d *places"]) -> Said:
         return torch.stack([apply_head(head, features) for head in self.heads])

@@ -15,10 +15,12 @@ from torch import nn
 import mcdal.models
 from mcdal.models.base import Architecture, Model, apply_head
 from mcdal.models.resnet import ResNet
+from mcdal.models.small_segmentation import SmallSegmentation
+from mcdal.models.torchvision_segmentation import TorchvisionSegmentation
 from mcdal.models.wrap import Custom
 
 CLASSES = 5
-NEEDS = {"Torchvision": "torchvision", "Timm": "timm"}
+NEEDS = {"Torchvision": "torchvision", "TorchvisionSegmentation": "torchvision", "Timm": "timm"}
 
 
 def tiny(classes: int) -> nn.Module:
@@ -35,7 +37,11 @@ def of_channels(channels: int) -> nn.Module:
 
 
 # Where the defaults are too heavy for a test, or cannot be built without more.
-SMALLER: dict[str, Architecture] = {"ResNet": ResNet(depth=10, width=8)}
+SMALLER: dict[str, Architecture] = {
+    "ResNet": ResNet(depth=10, width=8),
+    "SmallSegmentation": SmallSegmentation(width=8),
+    "TorchvisionSegmentation": TorchvisionSegmentation("lraspp_mobilenet_v3_large"),
+}
 
 
 def architectures() -> Iterator[object]:
@@ -70,8 +76,8 @@ def images(channels: int = 3, size: tuple[int, int] = (32, 32), b: int = 4) -> t
 def test_shapes(kind: type[Architecture], channels: int, size: tuple[int, int]) -> None:
     model = build(kind, channels, size)
     output = model(images(channels, size))
-    assert output.logits.shape == (4, CLASSES)
-    assert output.features.shape[0] == 4 and output.features.ndim == 2
+    assert output.logits.shape == (4, CLASSES, *(size if kind.dense else ()))
+    assert output.features.shape[0] == 4 and output.features.ndim == (4 if kind.dense else 2)
     assert output.logits.dtype == output.features.dtype == torch.float32
     assert all(stage.shape[0] == 4 and stage.ndim == 4 for stage in output.stages)
     heights = [stage.shape[2] for stage in output.stages]
@@ -101,8 +107,10 @@ def test_a_fresh_head_is_another_head_of_the_same_shape(kind: type[Architecture]
     assert all(torch.equal(value, kept[name]) for name, value in before.items())
     for mine, one, two in zip(model.head.parameters(), first.parameters(), second.parameters(), strict=True):
         assert mine.shape == one.shape == two.shape
-        assert not torch.equal(mine, one) and not torch.equal(one, two)
-    assert apply_head(first, model(images()).features).shape == (4, CLASSES)
+        if mine.ndim > 1:  # a bias may begin at 0
+            assert not torch.equal(mine, one) and not torch.equal(one, two)
+    output = model(images())
+    assert apply_head(first, output.features).shape == output.logits.shape
 
 
 def test_a_fresh_model_is_another_model_of_the_same_shape(kind: type[Architecture]) -> None:
@@ -129,7 +137,9 @@ def test_the_gradient_reaches_every_parameter(kind: type[Architecture]) -> None:
     with torch.no_grad():
         for p in model.parameters():  # some start a residual branch at exactly 0, which stops the gradient once
             p.add_(torch.randn_like(p), alpha=0.01)
-    nn.functional.cross_entropy(model(images()).logits, torch.arange(4)).backward()
+    logits = model(images()).logits
+    y = torch.arange(4).view(-1, *[1] * (logits.ndim - 2)).expand(-1, *logits.shape[2:])
+    nn.functional.cross_entropy(logits, y).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []
 
