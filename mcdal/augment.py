@@ -1,21 +1,50 @@
 """Random crop, flip and rotation of a whole batch at once on the device it is on, and normalisation."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from mcdal.errors import ConfigError
+from mcdal.values import VOID
 
 FRACTION_BITS = 16  # source coordinates are integers in 1/65536 of a pixel, as in Pillow: equal on every device
 
 
+class Augmentation(ABC):
+    """Random changes of training images: `draw` says which, `moved` makes them. A mask is moved with its image."""
+
+    flip: bool
+
+    @property
+    @abstractmethod
+    def changes(self) -> bool:
+        """Whether any image comes back otherwise than it went in."""
+
+    @abstractmethod
+    def draw(self, x: Shaped[Tensor, "b c h w"]) -> Shaped[Tensor, "b _"]:
+        """What to do with each image of a batch, on the CPU. Draws from torch's global random state."""
+
+    @abstractmethod
+    def moved(self, x: Shaped[Tensor, "b c h w"], drawn: Shaped[Tensor, "b _"]) -> Shaped[Tensor, "b c i j"]:
+        """As `draw` has drawn. Same dtype and device."""
+
+    @abstractmethod
+    def moved_masks(self, y: UInt8[Tensor, "b h w"], drawn: Shaped[Tensor, "b _"]) -> UInt8[Tensor, "b i j"]:
+        """The masks of the same images; what comes from outside is void (255)."""
+
+    def __call__(self, x: Shaped[Tensor, "b c h w"]) -> Shaped[Tensor, "b c i j"]:
+        """Draws, and makes what was drawn."""
+        return self.moved(x, self.draw(x))
+
+
 @dataclass(frozen=True)
-class Augment:
+class Augment(Augmentation):
     """Random crop, then horizontal flip, then rotation; each image of a batch has its own.
 
     The same pixels as torchvision's RandomCrop(padding), RandomHorizontalFlip, RandomRotation (nearest) give a Pillow
@@ -42,19 +71,23 @@ class Augment:
         """Whether any image comes back otherwise than it went in."""
         return self.flip or self.crop_padding > 0 or self.rotation > 0
 
-    def __call__(self, x: Shaped[Tensor, "b c h w"]) -> Shaped[Tensor, "b c h w"]:
-        """Same shape, dtype, device and memory layout. Draws from torch's global random state of the CPU."""
-        return self.moved(x, self.draw(x))
+    def moved(self, x: Shaped[Tensor, "b c h w"], drawn: Int[Tensor, "b 9"]) -> Shaped[Tensor, "b c h w"]:
+        """Same shape, dtype, device and memory layout."""
+        return self._moved(x, drawn, 0)
 
-    def moved(self, x: Shaped[Tensor, "b c h w"], parameters: Int[Tensor, "b 9"]) -> Shaped[Tensor, "b c h w"]:
-        """As `draw` has drawn."""
+    def moved_masks(self, y: UInt8[Tensor, "b h w"], drawn: Int[Tensor, "b 9"]) -> UInt8[Tensor, "b h w"]:
+        return self._moved(y[:, None], drawn, VOID)[:, 0]
+
+    def _moved(
+        self, x: Shaped[Tensor, "b c h w"], drawn: Int[Tensor, "b 9"], outside: int
+    ) -> Shaped[Tensor, "b c h w"]:
         b, c, h, w = x.shape
         if (h, w) == (1, 1):  # a row of features: there is nothing to move
             return x
         pad = max(self.crop_padding, 1)  # at least one pixel of black: where everything outside points to
-        canvas = x.new_zeros(b, h + 2 * pad, w + 2 * pad, c)
+        canvas = x.new_full((b, h + 2 * pad, w + 2 * pad, c), outside)
         canvas[:, pad:-pad, pad:-pad] = x.permute(0, 2, 3, 1)
-        source = _source_positions(parameters.to(x.device, non_blocking=True), h, w, pad)
+        source = _source_positions(drawn.to(x.device, non_blocking=True), h, w, pad)
         moved = canvas.view(-1, c).index_select(0, source.view(-1)).view(b, h, w, c).permute(0, 3, 1, 2)
         return moved if x.is_contiguous(memory_format=torch.channels_last) else moved.contiguous()
 

@@ -16,7 +16,7 @@ from mcdal.events import Listener, nobody
 from mcdal.models.base import Architecture
 from mcdal.pool.base import Pool, Source
 from mcdal.pool.frozen import expect_frozen, open_frozen
-from mcdal.strategies.base import Strategy
+from mcdal.strategies.base import Strategy, refuse_task
 from mcdal.training import Training
 
 
@@ -30,6 +30,8 @@ class Protocol:
     """Labels that each later round adds: a number of samples, or a share of the pool."""
     rounds: int = 7
     """Number of rounds, the start included: 7 leads from 10 % by 5 % to 40 %."""
+    per_group: int | None = None
+    """Most samples of one group (a sequence, a camera) in a batch that a strategy picks; null: any number."""
 
     def __post_init__(self) -> None:
         for name in ("start", "budget"):
@@ -37,6 +39,8 @@ class Protocol:
             unclear = isinstance(value, float) and value == 1  # one sample, or all of them?
             if not 0 < value < math.inf or (value >= 1 and value != int(value)) or unclear:
                 raise ConfigError(f"protocol.{name} = {value}: give a whole number of samples, or a share below 1")
+        if self.per_group is not None and self.per_group < 1:
+            raise ConfigError(f"protocol.per_group = {self.per_group}: give at least 1, or null for no limit")
         if self.rounds < 1:
             raise ConfigError(f"protocol.rounds = {self.rounds}: give at least 1")
 
@@ -72,6 +76,8 @@ class Config:
     """File of features by sample id, .npz or .parquet, that do not come from the model; `mcdal embed` makes one."""
     cold_start: Strategy | None = None
     """The strategy that picks round 0 from `features`, when there is no label yet; null: at random."""
+    groups: Path | None = None
+    """File of groups by sample id, .csv or .parquet with the columns sample_id and group; null: those of the source, if any."""
     notes: tuple[str, ...] = ()
     """What a reader of the results should know; shown in the report."""
     checkpoint_seconds: float = 60.0
@@ -83,6 +89,7 @@ class Config:
         for name in ("checkpoint_seconds", "gallery"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}: give 0 or more")
+        self._check_task()
         self._check_encoder()
         self._check_cold_start()
 
@@ -97,6 +104,15 @@ class Config:
         if self.encoder is None:
             return self.source.open(cache, listen), 0.0
         return expect_frozen(self.source, self.encoder, cache, numerics, listen)
+
+    def _check_task(self) -> None:
+        task, model = self.source.task, type(self.model).__name__
+        if self.model.dense != (task == "segmentation"):
+            says = "a class for every pixel" if self.model.dense else "one class an image"
+            raise ConfigError(f"model = {model}: it says {says}, and {type(self.source).__name__} is for {task}")
+        for strategy in (self.strategy, self.cold_start):
+            if strategy is not None:
+                refuse_task(strategy, task)
 
     def _check_encoder(self) -> None:
         model, strategy = type(self.model).__name__, type(self.strategy).__name__
@@ -139,7 +155,7 @@ OF_IMAGES = {"images": "the pixels of the images", "stages": "inner stages of th
 
 # The same run whatever these say. Other data, features and weights are told by their content, not by where they lie.
 WITHOUT_EFFECT = (
-    "checkpoint_seconds", "gallery", "notes", "features", "training.replay",
+    "checkpoint_seconds", "gallery", "notes", "features", "groups", "training.replay",
     "source.data", "source.test", "source.cache_gib", "source.workers",
     "encoder.weights",
 )  # fmt: skip

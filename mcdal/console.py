@@ -234,7 +234,9 @@ def _sentence(kind: str, fields: dict[str, Any]) -> str:
     if kind == "run":
         return f"run {fields['run_id']}: {fields['rounds']} rounds"
     if kind == "result":
-        reached = f", {100 * fields['test/accuracy']:.2f} % test accuracy" if "test/accuracy" in fields else ""
+        headlines = {"test/accuracy": "test accuracy", "test/mean_iou": "mean IoU on the test images"}
+        told = [f", {100 * fields[name]:.2f} % {title}" for name, title in headlines.items() if name in fields]
+        reached = "".join(told)
         return f"round {fields['round']}: {fields['labels']:,} labels{reached}"
     if kind == "notice":
         return f"note: {fields['text']}"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcdal.augment import Augment, normalize
+from mcdal.augment import Augmentation, normalize
 from mcdal.device import Numerics, sent
 from mcdal.pool.base import LabeledView, Pool, Positions, UnlabeledView
 from mcdal.streams import numpy_generator, own_randomness, stream
@@ -45,7 +45,7 @@ class Feed:
     batch_size: int
     """Labeled images a batch."""
     unlabeled_batch_size: int
-    augment: Augment
+    augment: Augmentation
     numerics: Numerics
     seed: int
 
@@ -61,12 +61,14 @@ class Feed:
         device = self.numerics.device
         for chosen, x in zip(endless(len(view), size, seed, first), view.images.batches(ahead, device), strict=True):
             ids = tuple(map(view.images.ids.__getitem__, view.positions[chosen].tolist()))
-            y = sent(torch.from_numpy(view.y[chosen]), device) if isinstance(view, LabeledView) else None
+            y = sent(torch.from_numpy(view.answers(chosen)), device) if isinstance(view, LabeledView) else None
             yield ids, x, y
 
     def augmented(self, ids: Ids, x: Tensor, y: Tensor | None, drawn: Tensor) -> Batch:
         """drawn: by `augment.draw`."""
         moved = self.augment.moved(x, drawn)
+        if y is not None and y.ndim > 1:
+            y = self.augment.moved_masks(y, drawn)
         return Batch(ids, self.numerics.arrange(normalize(moved, self.pool.mean, self.pool.std)), y)
 
     def own(self, labeled: bool, purpose: str, first: int) -> Iterator[Batch]:

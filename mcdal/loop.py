@@ -4,26 +4,29 @@ A round is begun, answered and finished in the store, one transaction each; what
 computed again, to the same bits.
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from PIL import Image
 
 from mcdal.artifacts import Artifacts
-from mcdal.augment import Augment
+from mcdal.augment import Augmentation
 from mcdal.config import Config, decisive, run_id
 from mcdal.device import Numerics
 from mcdal.environment import differences, environment
-from mcdal.errors import McdalError, PoolError, StoreError
+from mcdal.errors import ConfigError, McdalError, PoolError, StoreError
 from mcdal.events import Listener, nobody
 from mcdal.features import check_file, digest, read_features
+from mcdal.groups import read_groups
 from mcdal.measuring import evaluate, measure, measure_features, select
 from mcdal.models.base import Model
 from mcdal.oracles.base import Oracle
@@ -83,7 +86,10 @@ def run(
             listen("run", run_id=plan.run_id, rounds=plan.config.protocol.rounds)
             numerics = plan.config.training.numerics(device)
             pool = plan.config.open(out / "cache", numerics, listen)
-            playing = Run(plan, pool, store, artifacts, numerics, oracle(pool), listen)
+            answering = oracle(pool)
+            if pool.masks is not None:  # from here on those that were given as answers
+                pool = replace(pool, masks=store.masks(pool.masks.size))
+            playing = Run(plan, pool, store, artifacts, numerics, answering, listen)
             playing.begin()
             with playing.session():
                 playing.play()
@@ -110,6 +116,7 @@ class Run:
         self.sizes = self.config.protocol.sizes(len(self.pool))
         file = self.config.features
         self.features = None if file is None else read_features(file, self.pool.images.ids)
+        self.groups = self._groups()
         self.outcome = "done"
         self._trained: tuple[int, Model, Trained] | None = None
 
@@ -141,7 +148,8 @@ class Run:
             with _timed(seconds, "measure"):
                 rows = self._measure(model, strategy, round)
             with _timed(seconds, "select"):
-                picks = select(strategy, rows, self.sizes[round], seed)
+                limit = self.config.protocol.per_group
+                picks = select(strategy, rows, self.sizes[round], seed, groups=self.groups, per_group=limit)
             self.artifacts.write_rows(round, rows, mask(picks, rows))
         self.artifacts.write_gallery(round, self._pictures(picks))
         self.store.begin_round(self.id, round, self._seed("train", round), picks, strategy is not None, seconds)
@@ -152,7 +160,7 @@ class Run:
         if missing:
             self.oracle.ask(missing)
             answers = list(self.oracle.answers())
-            self._refuse_unknown_classes(answers)
+            self._refuse_faults(answers)
             self.store.add_labels(self.id, answers)
             missing = self.store.unanswered(self.id, round)
         return not missing
@@ -161,21 +169,37 @@ class Run:
         """Trains on all labels so far, tests, keeps the model, and records the round as finished."""
         seconds: dict[str, float] = {}
         labels = self.store.labels(self.id, through=round)
-        self._report_missing_classes(round, labels)
+        shown = self.pool.shows(labels)
+        self._report_missing_classes(round, shown)
         model, trained = self._model(round)
         with _timed(seconds, "test"):
             reached = evaluate(
                 model, self.pool, numerics=self.numerics,
-                batch_size=self.config.training.measure_batch_size, listen=self.listen,
+                batch_size=self.config.training.measure_batch_size, window=self.config.training.window,
+                listen=self.listen,
             )  # fmt: skip
         seconds["train"] = trained.seconds
         self.artifacts.write_model(round, model)
-        metrics = {**trained.metrics, **reached, **self._score_metrics(round), **_class_counts(labels)}
+        metrics = {**trained.metrics, **reached, **self._score_metrics(round), **_class_counts(shown)}
         self.store.finish_round(self.id, round, metrics, seconds)
         self.artifacts.forget_training(before=round)
         self.listen(
             "result", round=round, labels=len(labels), **{k: v for k, v in metrics.items() if k.count("/") == 1}
         )
+
+    def _groups(self) -> Mapping[str, str] | None:
+        """The group of each sample, where a batch is limited by it."""
+        if self.config.protocol.per_group is None:
+            return None
+        ids, given = self.pool.images.ids, self.pool.groups
+        if self.config.groups is not None:
+            given = read_groups(self.config.groups, ids)
+        if given is None:
+            raise ConfigError(
+                f"protocol.per_group = {self.config.protocol.per_group}: {self.pool.name} knows no groups; give them in a file "
+                "(--set groups=groups.csv with the columns sample_id and group)"
+            )
+        return dict(zip(ids, given, strict=True))
 
     @property
     def strategy(self) -> Strategy:
@@ -186,6 +210,8 @@ class Run:
         config = to_json(self.config)
         if self.features is not None:
             config["features_sha256"] = digest(self.features, self.pool.images.ids)
+        if self.groups is not None:
+            config["groups_sha256"] = hashlib.sha256(repr(sorted(self.groups.items())).encode()).hexdigest()
         record = RunRecord(
             self.id, self.plan.recipe, self.plan.scale, self.plan.strategy_name, self.plan.seed, dict(self.plan.overrides),
             config, self.pool.classes, len(self.pool), self.pool.fingerprint, [*self.config.notes, *self.pool.notes],
@@ -244,11 +270,11 @@ class Run:
                 self.pool, strategy, self.features, numerics=self.numerics, batch_size=training.measure_batch_size,
                 seed=seed, listen=self.listen,
             )  # fmt: skip
-        augment: Augment | None = training.augment if training.published_sampling else None
+        augment: Augmentation | None = training.augment if training.published_sampling else None
         return measure(
             model, self.pool, self.store.labels(self.id, through=round - 1), strategy, numerics=self.numerics,
             augment=augment, batch_size=training.batch_size if augment else training.measure_batch_size,
-            seed=seed, embedding=self.features, listen=self.listen,
+            seed=seed, embedding=self.features, window=training.window, listen=self.listen,
         )  # fmt: skip
 
     def _seed(self, purpose: str, round: int) -> int:
@@ -277,30 +303,27 @@ class Run:
             if group.any()
         }
 
-    def _refuse_unknown_classes(self, answers: Sequence[Label]) -> None:
+    def _refuse_faults(self, answers: Sequence[Label]) -> None:
+        _, size = self.pool.shape
         for label in answers:
-            if not 0 <= label.value < len(self.pool.classes):
-                raise PoolError(
-                    f"{label.by} labeled {label.sample_id!r} as class {label.value}, but there are classes 0 to "
-                    f"{len(self.pool.classes) - 1}; no label of this batch was taken"
-                )
+            if fault := self.pool.task.fault(label.value, size):
+                raise PoolError(f"{label.by} labeled {label.sample_id!r} {fault}; no label of this batch was taken")
 
-    def _report_missing_classes(self, round: int, labels: Mapping[str, int]) -> None:
-        seen = set(labels.values())
-        missing = [name for i, name in enumerate(self.pool.classes) if i not in seen]
+    def _report_missing_classes(self, round: int, shown: Int[np.ndarray, " c"]) -> None:
+        missing = [name for name, count in zip(self.pool.classes, shown.tolist(), strict=True) if not count]
         if missing:
             named = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
             text = f"round {round}: no label yet of {len(missing)} of {len(self.pool.classes)} classes: {named}"
             self.listen("notice", text=text)
 
 
-def _class_counts(labels: Mapping[str, int]) -> Metrics:
-    """How many classes have a label, and the size of the smallest and largest of those."""
-    counts = np.unique(list(labels.values()), return_counts=True)[1]
+def _class_counts(shown: Int[np.ndarray, " c"]) -> Metrics:
+    """How many classes have a label, and the number of labels of the smallest and largest of those."""
+    counts = shown[shown > 0]
     return {
         "labels/classes": float(len(counts)),
-        "labels/smallest": float(counts.min()),
-        "labels/largest": float(counts.max()),
+        "labels/smallest": float(counts.min(initial=shown.max())),
+        "labels/largest": float(counts.max(initial=0)),
     }
 
 

@@ -1,6 +1,6 @@
 """One pass over the pool: rows by id. Test-time transform, every sample, no trace left in the model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -8,17 +8,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mcdal.augment import Augment, normalize
+from mcdal.augment import Augmentation, normalize
 from mcdal.device import Numerics, choose_device, resolve
 from mcdal.errors import SelectionError
 from mcdal.events import Listener, nobody
 from mcdal.models.base import Model
 from mcdal.pool.base import LabeledView, Pool, UnlabeledView
 from mcdal.selection import check_picks
+from mcdal.selection.groups import within_groups
 from mcdal.strategies.base import Strategy, overrides, own_modules
 from mcdal.streams import numpy_generator, own_randomness, stream
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Metrics, Output, Picks, Rows
+from mcdal.windows import forward
 
 
 def measure(
@@ -30,15 +32,16 @@ def measure(
     numerics: Numerics | None = None,
     batch_size: int = 512,
     seed: int = 0,
-    augment: Augment | None = None,
+    augment: Augmentation | None = None,
     embedding: Float[np.ndarray, "n e"] | None = None,
+    window: tuple[int, int] | None = None,
     listen: Listener = nobody,
 ) -> Rows:
     """What `strategy` measures on every sample of the pool, labeled or not; no pass at all where it measures nothing.
 
     embedding: features of the pool's samples, in the pool's order, that do not come from the model; see `Batch.embedding`.
     augment: only to repeat the published sampling, which measures augmented images in random order and drops the last partial
-    batch of unlabeled ones; these get the lowest score of the others.
+    batch of unlabeled ones; these get the lowest score of the others. window: see `mcdal.windows`.
     """
     numerics = numerics or resolve(choose_device("auto"))
     ids = pool.images.ids
@@ -53,7 +56,7 @@ def measure(
         torch.manual_seed(stream(seed, "measure"))
         for module in own_modules(strategy):
             module.eval()
-        for batch in _batches(model, pool, view, numerics, batch_size, augment):
+        for batch in _batches(forward(model, window), pool, view, numerics, batch_size, augment):
             if embedding is not None:
                 chosen = view.positions[gathered.count : gathered.count + len(batch.ids)]
                 batch = replace(batch, embedding=torch.from_numpy(embedding[chosen]).to(batch.x.device))
@@ -114,6 +117,7 @@ def evaluate(
     *,
     numerics: Numerics | None = None,
     batch_size: int = 512,
+    window: tuple[int, int] | None = None,
     listen: Listener = nobody,
 ) -> Metrics:
     """The task's metrics on the pool's test images, by names that begin with `test/`."""
@@ -122,7 +126,7 @@ def evaluate(
     done = 0
     numerics.place(model).eval()
     with own_randomness(), torch.inference_mode():
-        for batch in _batches(model, pool, pool.test, numerics, batch_size, None):
+        for batch in _batches(forward(model, window), pool, pool.test, numerics, batch_size, None):
             assert batch.output is not None and batch.y is not None
             meter.add(batch.output, batch.y)
             done += len(batch.ids)
@@ -130,24 +134,42 @@ def evaluate(
     return {f"test/{name}": value for name, value in meter.result().items()}
 
 
-def select(strategy: Strategy, rows: Rows, budget: int, seed: int = 0) -> Picks:
-    """What the strategy picks, checked: `budget` distinct unlabeled ids, or all that are left."""
+def select(
+    strategy: Strategy,
+    rows: Rows,
+    budget: int,
+    seed: int = 0,
+    *,
+    groups: Mapping[str, str] | None = None,
+    per_group: int | None = None,
+) -> Picks:
+    """What the strategy picks, checked: `budget` distinct unlabeled ids, or all that are left.
+
+    groups: of each id, where at most `per_group` of one may be picked.
+    """
     if budget < 1:
         raise SelectionError(f"a budget of {budget} asks for nothing: give at least 1")
-    with own_randomness():
-        torch.manual_seed(stream(seed, "select"))
-        picks = strategy.select(rows, budget, seed)
-    check_picks(picks, rows, budget, type(strategy).__name__)
-    return picks
+
+    def choose(rows: Rows, budget: int) -> Picks:
+        with own_randomness():
+            torch.manual_seed(stream(seed, "select"))
+            picks = strategy.select(rows, budget, seed)
+        check_picks(picks, rows, budget, type(strategy).__name__)
+        return picks
+
+    if groups is None or per_group is None:
+        return choose(rows, budget)
+    # A pick has no label yet, so a strategy that learns from labels must not take it for a labeled one.
+    return within_groups(choose, rows, budget, groups, per_group, as_labeled="labels" not in strategy.needs)
 
 
 def _batches(
-    model: Model,
+    model: Callable[[Tensor], Output],
     pool: Pool,
     view: LabeledView | UnlabeledView,
     numerics: Numerics,
     batch_size: int,
-    augment: Augment | None,
+    augment: Augmentation | None,
 ) -> Iterator[Batch]:
     """The view once, in its order, with the model's output."""
     device = numerics.device
@@ -155,10 +177,14 @@ def _batches(
     positions = (view.positions[i : i + batch_size] for i in starts)
     for i, x in zip(starts, view.images.batches(positions, device), strict=True):
         ids = tuple(map(view.images.ids.__getitem__, view.positions[i : i + batch_size].tolist()))
-        y = torch.from_numpy(view.y[i : i + batch_size]).to(device) if isinstance(view, LabeledView) else None
+        y = (
+            torch.from_numpy(view.answers(slice(i, i + batch_size))).to(device)
+            if isinstance(view, LabeledView)
+            else None
+        )
         x = numerics.arrange(normalize(x if augment is None else augment(x), pool.mean, pool.std))
         with numerics.autocast():
-            output: Output = model(x)
+            output = model(x)
         yield Batch(ids, x, y, output)
 
 
@@ -179,7 +205,7 @@ class Gathered:
             self._scores.append(score)
         for name, column in (("vector", measured.vector), ("probabilities", measured.probabilities)):
             if column is not None:
-                self._fill(name, column, size)
+                self._fill(name, task.pooled(column), size)
         self.count += size
 
     def _fill(self, name: str, column: Tensor, size: int) -> None:

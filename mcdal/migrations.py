@@ -32,7 +32,17 @@ def forget_index_by_sample(connection: Connection) -> None:
     connection.execute(text("DROP INDEX IF EXISTS labels_by_sample"))  # an empty store has never had it
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (create_tables, index_by_run, forget_index_by_sample)
+def add_masks(connection: Connection) -> None:
+    """4: labels may be masks."""
+    schema.masks.create(connection, checkfirst=True)
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    create_tables,
+    index_by_run,
+    forget_index_by_sample,
+    add_masks,
+)
 
 
 def version(connection: Connection) -> int:

@@ -27,9 +27,10 @@ Made from the code by `scripts/docs`; `mcdal strategies NAME` shows the same fie
 
 *needs* says what a strategy looks at. One that needs no more than class probabilities, features and the labels so far also
 works on the outputs of any model of yours, without our training ([mcdal select](select.md)). All that need neither the pixels
-nor inner stages of the model work on a [frozen encoder](frozen.md). *memory* is beyond the measured rows, which are N numbers for
-a score, N x d for features and N x C for probabilities in float32; nobody allocates N x N, N x budget or N x (C x d). N: samples
-of the pool, b: budget, C: classes, d: length of the features.
+nor inner stages of the model work on a [frozen encoder](frozen.md). *masks*: it also picks scenes for segmentation; scores of
+pixels are averaged over the image, and so are features and probabilities unless it says otherwise. *memory* is beyond the
+measured rows, which are N numbers for a score, N x d for features and N x C for probabilities in float32; nobody allocates N x N,
+N x budget or N x (C x d). N: samples of the pool, b: budget, C: classes, d: length of the features.
 """
 
 
@@ -38,10 +39,11 @@ def strategies() -> str:
     ours = sorted(name for name in listed("strategies") if ":" not in name)
     found = {name: load("strategies", name) for name in ours}
     found = {name: kind for name, kind in found.items() if kind.__module__.startswith("mcdal.strategies.")}
-    lines = [INTRODUCTION, "| strategy | | needs | arrays |", "|---|---|---|---|"]
+    lines = [INTRODUCTION, "| strategy | | needs | arrays | masks |", "|---|---|---|---|---|"]
     for name, kind in found.items():
         on_arrays = "" if {"model", "training"} & set(kind.about.needs) else "yes"
-        lines.append(f"| [`{name}`](#{name}) | {listed('strategies')[name]} | {_needs(kind)} | {on_arrays} |")
+        masks = "yes" if "segmentation" in kind.about.tasks else ""
+        lines.append(f"| [`{name}`](#{name}) | {listed('strategies')[name]} | {_needs(kind)} | {on_arrays} | {masks} |")
     for name, kind in found.items():
         lines += ["", *_section(name, kind)]
     return "\n".join(lines) + "\n"

@@ -85,13 +85,21 @@ labels = Table(
     Column("label_id", Integer, primary_key=True),
     _run_id(),
     Column("sample_id", Text, nullable=False),
-    Column("value", Integer, nullable=False),  # class index
+    Column("value", Integer, nullable=False),  # class index, or mask_id
     Column("by", Text, nullable=False),  # who said so
     Column("at", DateTime(timezone=True), nullable=False),
     Column("key", Text, nullable=False),  # makes saying the same thing twice harmless
     UniqueConstraint("run_id", "key"),
 )
 labels_by_run = Index("labels_by_run", labels.c.run_id, labels.c.label_id)  # to read those that are new
+
+# What a label says where it is a mask; the mask itself is a file that the digest names.
+masks = Table(
+    "masks",
+    metadata,
+    Column("mask_id", Integer, primary_key=True),
+    Column("digest", Text, nullable=False, unique=True),
+)
 
 metrics = Table(
     "metrics",

@@ -17,7 +17,10 @@ from mcdal.locks import is_locked
 
 @dataclass(frozen=True)
 class RunStatus:
-    """Where a run stands. state: running, done, waiting (for labels), interrupted, or broken; `why` says more on the last two."""
+    """Where a run stands. state: running, done, waiting (for labels), interrupted, or broken; `why` says more on the last two.
+
+    accuracy, mean_iou: of the last finished round, one of them by what the run learns.
+    """
 
     run_id: str
     state: str
@@ -27,6 +30,7 @@ class RunStatus:
     accuracy: float | None
     sessions: int
     why: str
+    mean_iou: float | None = None
 
 
 def status(out: Path) -> list[RunStatus]:
@@ -52,12 +56,13 @@ def _rows(database: Database) -> Sequence[Any]:
     )
     count = select(s.run_id, func.count().label("sessions"), func.max(s.session_id).label("last"))
     sessions = count.group_by(s.run_id).subquery()
-    accuracy = (
+    accuracy, mean_iou = (
         select(m.value)
-        .where(m.run_id == runs.run_id, m.name == "test/accuracy")
+        .where(m.run_id == runs.run_id, m.name == f"test/{name}")
         .order_by(m.round.desc())
         .limit(1)
         .scalar_subquery()
+        for name in ("accuracy", "mean_iou")
     )
     query = (
         select(
@@ -66,6 +71,7 @@ def _rows(database: Database) -> Sequence[Any]:
             done.c.done,
             done.c.labels,
             accuracy.label("accuracy"),
+            mean_iou.label("mean_iou"),
             sessions.c.sessions,
             s.outcome,
         )
@@ -83,7 +89,9 @@ def _of(row: Any, held: bool, lock: Path) -> RunStatus:
     total, done = row.config["protocol"]["rounds"], row.done or 0
     # Asked again of a run that has not said how it ended: it may have begun just now.
     state, why = _state(held or (row.outcome is None and is_locked(lock)), done >= total, row.outcome)
-    return RunStatus(row.run_id, state, done, total, row.labels or 0, row.accuracy, row.sessions or 0, why)
+    return RunStatus(
+        row.run_id, state, done, total, row.labels or 0, row.accuracy, row.sessions or 0, why, row.mean_iou
+    )
 
 
 def _state(held: bool, finished: bool, outcome: str | None) -> tuple[str, str]:
@@ -105,12 +113,14 @@ def show(runs: Sequence[RunStatus], as_json: bool) -> None:
             print(json.dumps(asdict(each)))  # noqa: T201
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("run", "state", "round", "labels", "accuracy", "sessions", ""):
+    for name in ("run", "state", "round", "labels", "reached", "sessions", ""):
         table.add_column(name, overflow="fold")
     for each in runs:
-        accuracy = "" if each.accuracy is None else f"{100 * each.accuracy:.2f} %"
+        reached = "" if each.accuracy is None else f"{100 * each.accuracy:.2f} %"
+        if each.mean_iou is not None:
+            reached = f"{100 * each.mean_iou:.2f} % mIoU"
         rounds = f"{each.rounds_done}/{each.rounds}"
-        table.add_row(each.run_id, each.state, rounds, f"{each.labels:,}", accuracy, str(each.sessions), each.why)
+        table.add_row(each.run_id, each.state, rounds, f"{each.labels:,}", reached, str(each.sessions), each.why)
     # In a pipe there is no width to keep to: a folded id could not be searched for.
     # Without markup: an error may hold brackets, and they are not for colours.
     console = Console(highlight=False, markup=False)

@@ -148,7 +148,7 @@ class Step:
         labeled = self._feed.augmented(self._ids[0], x, y, drawn)
         with self._numerics.autocast():
             output = self._model(labeled.x)
-            losses = task.losses(output, y)
+            losses = task.losses(output.logits, y)
             extra = self._strategy.extra_loss(labeled.with_output(output), losses, self._progress)
         loss = losses.mean() if extra is None else losses.mean() + extra
         self._optimizer.zero_grad(set_to_none=True)
@@ -162,7 +162,7 @@ class Step:
             self._strategy.step(labeled, unlabeled, progress)
 
     def _count(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
-        right = (logits.argmax(1) == y).to(self._numerics.wide).mean()
+        right = self._feed.pool.task.right(logits, y).to(self._numerics.wide)
         self.sums += torch.stack([torch.ones_like(right), loss.to(right.dtype), right])
 
 

@@ -1,4 +1,4 @@
-"""The record of runs: one SQLite file. The only state there is; whatever is not in it did not happen.
+"""The record of runs: one SQLite file, and the masks that it names. Whatever is not in it did not happen.
 
 Each method is one transaction: after a kill the store holds all of it or nothing.
 """
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, SupportsFloat
 
+import numpy as np
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
@@ -19,8 +20,13 @@ from sqlalchemy.exc import IntegrityError
 from mcdal import schema
 from mcdal.database import Database, plain_rows
 from mcdal.errors import StoreError
+from mcdal.mask_files import KeptMasks, MaskFolder
 from mcdal.pool.base import Quarantined
+from mcdal.pool.masks import Masks
 from mcdal.values import Ids, Label, Metrics, Picks
+
+AT_ONCE = 500
+"""Values in one query: SQLite allows 999 in its older versions."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class Store:
         self._database = Database(folder, create)
         self.path = self._database.path
         self._known: dict[str, _Known] = {}
+        self._masks = MaskFolder(folder / "masks")
 
     def close(self) -> None:
         self._database.close()
@@ -194,21 +201,29 @@ class Store:
             return tuple(connection.execute(query).scalars())
 
     def add_labels(self, run_id: str, given: Sequence[Label]) -> None:
-        """Appends labels. The same label said again (same sample, class, person and time) is kept once."""
-        rows = [
-            {
-                "run_id": run_id,
-                "sample_id": label.sample_id,
-                "value": int(label.value),  # SQLite would keep a NumPy integer as bytes
-                "by": label.by,
-                "at": _utc(label.at),  # the column keeps no time zone
-                "key": json.dumps([label.sample_id, int(label.value), label.by, _utc(label.at).isoformat()]),
-            }
-            for label in given
-        ]
-        if rows:
-            with self._database.write() as connection:
-                connection.execute(sqlite_insert(schema.labels).on_conflict_do_nothing(), rows)
+        """Appends labels. The same label said again (same sample, class or mask, person and time) is kept once."""
+        if not given:
+            return
+        # A mask's file comes first: one that nothing speaks of after a kill does no harm.
+        said = [self._masks.put(v) if isinstance(v := label.value, np.ndarray) else int(v) for label in given]
+        with self._database.write() as connection:
+            numbers = _numbers(connection, [value for value in said if isinstance(value, str)])
+            rows = [
+                {
+                    "run_id": run_id,
+                    "sample_id": label.sample_id,
+                    "value": numbers[value] if isinstance(value, str) else value,
+                    "by": label.by,
+                    "at": _utc(label.at),  # the column keeps no time zone
+                    "key": json.dumps([label.sample_id, value, label.by, _utc(label.at).isoformat()]),
+                }
+                for label, value in zip(given, said, strict=True)
+            ]
+            connection.execute(sqlite_insert(schema.labels).on_conflict_do_nothing(), rows)
+
+    def masks(self, size: tuple[int, int]) -> Masks:
+        """The masks that labels are numbers of, all of one height and width; those of later labels too."""
+        return KeptMasks(self._masks, _MaskNames(self), size)
 
     def labels(self, run_id: str, through: int | None = None) -> dict[str, int]:
         """The newest label of each sample, of those asked for in rounds 0 to `through` (default: all)."""
@@ -259,6 +274,35 @@ class _Known:
             self.labels.update(zip(ids, values, strict=True))
             self.unasked.update(id for id in ids if id not in self.round_of)
             self.last_label = numbers[-1]
+
+
+class _MaskNames(dict[int, str]):
+    """The digest of each mask by its number, looked up in the store when it is first asked for."""
+
+    def __init__(self, store: Store):
+        super().__init__()
+        self._store = store
+
+    def __missing__(self, number: int) -> str:
+        m = schema.masks.c
+        with self._store.read() as connection:
+            query = select(m.mask_id, m.digest).where(m.mask_id >= number)
+            self.update((number, digest) for number, digest in connection.execute(query))
+        if number not in self:
+            raise StoreError(f"{self._store.path}: a label speaks of mask {number}, which the store does not know")
+        return self[number]
+
+
+def _numbers(connection: Connection, digests: Sequence[str]) -> dict[str, int]:
+    """The number of each mask; new ones get the next."""
+    m = schema.masks
+    if digests:
+        connection.execute(sqlite_insert(m).on_conflict_do_nothing(), [{"digest": d} for d in dict.fromkeys(digests)])
+    found: dict[str, int] = {}
+    for first in range(0, len(digests), AT_ONCE):
+        query = select(m.c.digest, m.c.mask_id).where(m.c.digest.in_(digests[first : first + AT_ONCE]))
+        found.update((digest, number) for digest, number in connection.execute(query))
+    return found
 
 
 def _asked_twice(connection: Connection, run_id: str, round: int, ids: Ids) -> str:

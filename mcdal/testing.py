@@ -24,13 +24,16 @@ from mcdal.events import Listener, nobody
 from mcdal.measuring import measure, select
 from mcdal.models.base import Architecture, Model, apply_head
 from mcdal.oracles.base import Oracle
+from mcdal.oracles.simulated import Simulated
 from mcdal.pool.base import ArrayImages, LabeledView, Pool, Source
+from mcdal.pool.masks import ArrayMasks, Masks
 from mcdal.schedule import Optimization
 from mcdal.strategies.base import Setting, Strategy, picks_the_largest
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.strategies.random import Random
+from mcdal.tasks.segmentation import Segmentation
 from mcdal.training import Training, train
-from mcdal.values import Batch, Ids, Label, Output, Rows
+from mcdal.values import VOID, Batch, Ids, Label, Output, Rows
 
 NUMERICS = Numerics(torch.device("cpu"), "float64", channels_last=False, compile=False)
 
@@ -50,6 +53,30 @@ def fake_pool(n: int = 60, classes: int = 3, seed: int = 0) -> Pool:
     return Pool(
         "fake", names, ArrayImages(ids, pixels[:n]), y[:n], test, *channel, fingerprint=f"fake-{n}-{classes}-{seed}"
     )
+
+
+def fake_scenes(n: int = 60, classes: int = 3, seed: int = 0) -> Pool:
+    """`n` scenes of 8x8 for the pool, half as many for the test: blocks of 4x4 whose brightness depends on their class.
+
+    Some pixels of each mask are void. Groups are sequences of five.
+    """
+    random = np.random.default_rng(seed)
+    total = n + n // 2
+    masks = random.integers(0, classes, (total, 2, 2)).repeat(4, 1).repeat(4, 2).astype(np.uint8)
+    pixels = random.integers(0, 120, (total, 8, 8, 3)) + (masks.astype(int) * 120 // classes)[..., None]
+    pixels = pixels.astype(np.uint8)
+    masks[:, 0, :3] = VOID
+    ids = tuple(f"scene/{i:03d}" for i in random.permutation(n).tolist())
+    test_ids = tuple(f"test/{i:03d}" for i in range(total - n))
+    test = LabeledView(
+        ArrayImages(test_ids, pixels[n:]), np.arange(total - n), np.arange(total - n), ArrayMasks(masks[n:])
+    )
+    names = tuple(f"class {c}" for c in range(classes))
+    channel = (0.4,) * 3, (0.2,) * 3
+    return Pool(
+        "fake scenes", names, ArrayImages(ids, pixels[:n]), np.arange(n), test, *channel, f"scenes-{n}-{classes}-{seed}",
+        kind=Segmentation(names), masks=ArrayMasks(masks[:n]), groups=tuple(f"sequence {i // 5}" for i in range(n)),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,6 +105,47 @@ class FakeModel(Model):
         return Output(apply_head(self.head, features), features, (maps,))
 
 
+class FakeSegmenter(Model):
+    """A strided convolution with BatchNorm; the head is a 1x1 convolution that repeats its pixels to the image's size."""
+
+    def __init__(self, classes: int, channels: int = 3, width: int = 5):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.1)
+        )
+        self.head = nn.Sequential(nn.Conv2d(width, classes, 1), nn.Upsample(scale_factor=2))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Output:
+        features = self.encoder(x)
+        return Output(apply_head(self.head, features), features, (features,))
+
+
+@dataclass(frozen=True)
+class FakeSceneSource(Source):
+    """Opens fake scenes."""
+
+    n: int = 60
+    classes: int = 3
+    seed: int = 0
+
+    task = "segmentation"
+
+    def open(self, cache: Path, listen: Listener = nobody) -> Pool:
+        return fake_scenes(self.n, self.classes, self.seed)
+
+
+@dataclass(frozen=True)
+class FakeDense(Architecture):
+    """Builds a FakeSegmenter."""
+
+    width: int = 5
+
+    dense = True
+
+    def build(self, classes: int, channels: int, size: tuple[int, int]) -> FakeSegmenter:
+        return FakeSegmenter(classes, channels, self.width)
+
+
 @dataclass(frozen=True)
 class Fake(Architecture):
     """Builds a FakeModel."""
@@ -91,8 +159,8 @@ class Fake(Architecture):
 class ScriptedOracle(Oracle):
     """Answers what `truth` says, but only `patience[i]` of the samples at the i-th asking: for late and partial answers."""
 
-    def __init__(self, truth: Mapping[str, int], patience: Iterable[int]):
-        self._truth = truth
+    def __init__(self, truth: Mapping[str, int], patience: Iterable[int], masks: Masks | None = None):
+        self._truth, self._masks = truth, masks
         self._patience = iter(patience)
         self._asked: Ids = ()
 
@@ -100,7 +168,7 @@ class ScriptedOracle(Oracle):
         self._asked = ids
 
     def answers(self) -> Iterable[Label]:
-        return [Label(id, self._truth[id], "script") for id in self._asked[: next(self._patience)]]
+        return Simulated(self._truth, "script", self._masks).said(self._asked[: next(self._patience)])
 
 
 def fake_setting(model: Model, training: Training | None = None) -> Setting:
@@ -131,6 +199,11 @@ def fake_config(strategy: Strategy | None = None, **changes: object) -> Config:
     protocol = Protocol(start=12, budget=6, rounds=4)
     base = Config(FakeSource(), Fake(), strategy or MCDAL(), fake_training(precision="float64"), protocol, gallery=3)
     return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def fake_scene_config(strategy: Strategy | None = None, **changes: object) -> Config:
+    """The same of scenes."""
+    return fake_config(strategy, **{"source": FakeSceneSource(), "model": FakeDense(), **changes})
 
 
 class KeepOne:
@@ -178,29 +251,32 @@ def fake_trained(
     truth = pool.truth()
     labels = {id: truth[id] for id in sorted(pool.images.ids)[:20]}
     torch.manual_seed(0)
-    model = FakeModel(len(pool.classes))
+    model = FakeModel(len(pool.classes)) if pool.masks is None else FakeSegmenter(len(pool.classes))
     train(model, pool, labels, strategy, fake_training(), numerics=NUMERICS, seed=0, keeper=keeper, listen=listen)
     return Trained(model, strategy, pool, labels)
 
 
-def check_strategy(make: Callable[[], Strategy]) -> None:
-    """Raises AssertionError where the strategy breaks the rules that make a comparison fair."""
-    check_leaves_task_model_alone(make)
-    check_rows(make)
-    check_picks_are_valid(make)
-    check_continues(make)
+def check_strategy(make: Callable[[], Strategy], pool: Pool | None = None) -> None:
+    """Raises AssertionError where the strategy breaks the rules that make a comparison fair.
+
+    pool: `fake_scenes()` for segmentation; images of one class by default.
+    """
+    check_leaves_task_model_alone(make, pool)
+    check_rows(make, pool)
+    check_picks_are_valid(make, pool)
+    check_continues(make, pool)
 
 
-def check_leaves_task_model_alone(make: Callable[[], Strategy]) -> None:
+def check_leaves_task_model_alone(make: Callable[[], Strategy], pool: Pool | None = None) -> None:
     """Bit-identical to the model trained under Random, unless the strategy declares that it changes it."""
-    mine, random = fake_trained(make()), fake_trained(Random())
+    mine, random = fake_trained(make(), pool=pool), fake_trained(Random(), pool=pool)
     if not mine.strategy.changes_task_model:
         assert_same(mine.model.state_dict(), random.model.state_dict(), "the task model differs from Random's")
 
 
-def check_rows(make: Callable[[], Strategy]) -> None:
+def check_rows(make: Callable[[], Strategy], pool: Pool | None = None) -> None:
     """Every sample has its row, the same whatever the batch size and the shard, and measuring twice changes nothing."""
-    trained = fake_trained(make())
+    trained = fake_trained(make(), pool=pool)
     before = copy.deepcopy(trained.model.state_dict())
     rows, again = trained.rows(batch_size=16), trained.rows(batch_size=7)
     assert rows.ids == trained.pool.images.ids, "rows are not the pool's"
@@ -227,12 +303,13 @@ def _shard(pool: Pool, positions: np.ndarray) -> Pool:
     """Some of a fake pool's samples, as one of several processes would measure them."""
     assert isinstance(pool.images, ArrayImages) and pool.targets is not None
     images = ArrayImages(tuple(pool.images.ids[i] for i in positions), pool.images.pixels[positions])
-    return replace(pool, images=images, targets=pool.targets[positions])
+    groups = None if pool.groups is None else tuple(pool.groups[i] for i in positions)
+    return replace(pool, images=images, targets=pool.targets[positions], groups=groups)
 
 
-def check_picks_are_valid(make: Callable[[], Strategy]) -> None:
+def check_picks_are_valid(make: Callable[[], Strategy], pool: Pool | None = None) -> None:
     """Exactly the budget, all that is left at the end, the same in any order of the rows, never NaN."""
-    trained = fake_trained(make())
+    trained = fake_trained(make(), pool=pool)
     rows, strategy = trained.rows(), trained.strategy
     picks = select(strategy, rows, 7, seed=1)
     assert len(picks) == 7
@@ -248,12 +325,12 @@ def check_picks_are_valid(make: Callable[[], Strategy]) -> None:
     _assert_refuses_nan(strategy, rows)
 
 
-def check_continues(make: Callable[[], Strategy]) -> None:
+def check_continues(make: Callable[[], Strategy], pool: Pool | None = None) -> None:
     """Interrupted after some steps and continued, model, strategy and rows are what they would have been."""
-    whole = fake_trained(make())
+    whole = fake_trained(make(), pool=pool)
     keeper = KeepOne(after=5)
-    fake_trained(make(), keeper)
-    continued = fake_trained(make(), keeper)
+    fake_trained(make(), keeper, pool=pool)
+    continued = fake_trained(make(), keeper, pool=pool)
     assert keeper.state is not None and keeper.state["step"] == 5
     assert_same(continued.model.state_dict(), whole.model.state_dict(), "the continued model differs")
     for name, part in whole.strategy.state().items():

@@ -3,12 +3,12 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
 
-from mcdal.augment import Augment
+from mcdal.augment import Augment, Augmentation
 from mcdal.device import Numerics, choose_device, resolve
 from mcdal.errors import ConfigError, TrainingError
 from mcdal.events import Listener, nobody
@@ -17,8 +17,9 @@ from mcdal.models.base import Model
 from mcdal.pool.base import Pool
 from mcdal.schedule import Optimization
 from mcdal.step import Step
-from mcdal.strategies.base import Setting, Strategy
+from mcdal.strategies.base import Setting, Strategy, refuse_task
 from mcdal.streams import own_randomness, stream
+from mcdal.tasks.weights import median_frequency
 from mcdal.values import Metrics
 
 SECONDS_BETWEEN_WORDS = 0.25
@@ -38,18 +39,23 @@ class Training:
     """Unlabeled images a step, for strategies that train on them."""
     optimization: Optimization = field(default_factory=Optimization)
     """SGD and its schedule."""
-    augment: Augment = field(default_factory=Augment)
-    """Random crop, flip and rotation of training batches."""
+    augment: Augmentation = field(default_factory=Augment)
+    """Random changes of training batches: crop, flip and rotation, or scale, crop and flip of scenes."""
     precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     """auto: bfloat16 where the device computes it natively, float32 elsewhere."""
     channels_last: bool | Literal["auto"] = "auto"
     """Memory layout of images inside the network."""
+    class_weights: Literal["none", "median_frequency"] = "none"
+    """median_frequency: rare classes count more in the loss, by how often today's labels show them."""
     compile: bool | Literal["auto"] = "auto"
     """torch.compile; auto: on CUDA only."""
     replay: bool | Literal["auto"] = "auto"
     """Records a training step once and replays it (CUDA graphs), where strategies allow it; auto: on CUDA."""
     measure_batch_size: int = 512
     """Images a forward pass when measuring and testing."""
+    window: tuple[int, int] | None = None
+    """Height and width of the windows in which large scenes are measured and tested, so that memory does not grow with them;
+    null: whole images."""
     published_sampling: bool = False
     """Repeats the published sampling: augmented pool images, and no last partial batch. Only to compare."""
 
@@ -126,6 +132,9 @@ def train(
     numerics = numerics or training.numerics("auto")
     if not labels:
         raise TrainingError("no labeled sample to train on: give the protocol a start of at least one sample")
+    refuse_task(strategy, pool.task.name)
+    if training.class_weights == "median_frequency":
+        pool = replace(pool, kind=pool.task.weighing(median_frequency(pool.amounts(labels))))
     with own_randomness(), numerics.deterministic():
         numerics.place(model)
         torch.manual_seed(stream(seed, "attach"))

@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
 Ids: TypeAlias = tuple[str, ...]
+
+VOID = 255
+"""In a mask: a pixel that belongs to no class, or that nobody has labeled. It counts nowhere."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class Batch:
         if self.embedding is not None:
             return self.embedding
         assert self.output is not None
-        return self.output.features
+        features = self.output.features
+        return features if features.ndim == 2 else features.flatten(2).mean(2)
 
     def with_output(self, output: Output) -> "Batch":
         return replace(self, output=output)
@@ -55,11 +59,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a strategy measures on a batch: a score (a larger one means "label me first"), a vector, class probabilities."""
+    """What a strategy measures on a batch: a score (a larger one means "label me first"), a vector, class probabilities.
+
+    Over `*space` the task averages them.
+    """
 
     score: Float[Tensor, "b *space"] | None = None
-    vector: Float[Tensor, "b d"] | None = None
-    probabilities: Float[Tensor, "b c"] | None = None
+    vector: Float[Tensor, "b d *places"] | None = None
+    probabilities: Float[Tensor, "b c *everywhere"] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,10 +117,10 @@ class Picks:
 
 @dataclass(frozen=True)
 class Label:
-    """One answer of an oracle: who said what of which sample, and when (UTC)."""
+    """One answer of an oracle: who said what of which sample, and when (UTC). value: a class index, or a mask with VOID."""
 
     sample_id: str
-    value: int
+    value: int | UInt8[np.ndarray, "h w"]
     by: str
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 

@@ -63,7 +63,7 @@ class Calibration:
 
     def _learn(self, batch: Batch, learned: list[int]) -> None:
         assert batch.y is not None
-        loss = self._task.losses(self.network.train()(batch.x[learned]), batch.y[learned]).mean()
+        loss = self._task.losses(self.network.train()(batch.x[learned]).logits, batch.y[learned]).mean()
         descend(self.optimizer, loss)
 
     def _held_out_answers(self) -> tuple[Float[Tensor, "m c"], Int[Tensor, " m"]]:

@@ -48,7 +48,7 @@ class Committee:
 
     def _learn(self, member: nn.Module, batch: Batch) -> Tensor:
         assert batch.y is not None
-        loss = self._task.losses(member(batch.x), batch.y).mean()
+        loss = self._task.losses(member(batch.x).logits, batch.y).mean()
         with torch.autocast(batch.x.device.type, enabled=False):  # as for the task model
             torch.autograd.backward(loss)
         return loss.detach()

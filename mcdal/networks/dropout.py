@@ -63,7 +63,7 @@ class MonteCarloDropout:
         kept = torch.rand(features.shape[:2], dtype=features.dtype, device=features.device) >= self.rate
         dropped = features * _over_space(kept.to(features.dtype) / (1 - self.rate), features)
         said = Output(apply_head(self._model.head, dropped), dropped)
-        return self._task.losses(said, batch.y).mean() - losses.mean()
+        return self._task.losses(said.logits, batch.y).mean() - losses.mean()
 
     def probabilities(self, batch: Batch) -> Float[Tensor, "t b c *space"]:
         """p_t = softmax of what draw w_t says, t = 1 ... T."""
@@ -76,7 +76,7 @@ class MonteCarloDropout:
             logits = self._head_passes(batch.output.features, self.rate)
         return logits.softmax(2)
 
-    def _head_passes(self, features: Float[Tensor, "b d *space"], rate: float) -> Float[Tensor, "t b c *space"]:
+    def _head_passes(self, features: Float[Tensor, "b d *places"], rate: float) -> Float[Tensor, "t b c *space"]:
         assert self._model is not None
         features = features.to(next(self._model.head.parameters()).dtype)
         random = torch.Generator().manual_seed(stream(self._seed, "head"))
@@ -139,6 +139,6 @@ def _as_in_training(layer: _DropoutNd, x: Tensor, seed: int) -> Tensor:
     return made
 
 
-def _over_space(mask: Float[Tensor, "*many d"], features: Float[Tensor, "b d *space"]) -> Float[Tensor, "..."]:
+def _over_space(mask: Float[Tensor, "*many d"], features: Float[Tensor, "b d *places"]) -> Float[Tensor, "..."]:
     """With an axis of 1 for each of space: a channel is dropped everywhere in the image, as a weight of the head would be."""
     return mask[(..., *(None,) * (features.ndim - 2))]

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor
 from mcdal.device import sent
 from mcdal.errors import PoolError
 from mcdal.events import Listener, nobody
+from mcdal.pool.masks import Masks
 from mcdal.pool.places import Places
-from mcdal.tasks.base import Task
+from mcdal.tasks.base import Task, TaskName
 from mcdal.tasks.classification import Classification
 from mcdal.values import Ids
 
@@ -92,14 +94,19 @@ class ArrayImages(Images):
 
 @dataclass(frozen=True)
 class LabeledView:
-    """Images with their labels of today. `y[i]` is the class index of `positions[i]`."""
+    """Images with their labels of today. `y[i]` belongs to `positions[i]`: a class index, or the number of a mask."""
 
     images: Images
     positions: Positions
     y: Int[np.ndarray, " n"]
+    masks: Masks | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def answers(self, chosen: Positions | slice) -> Int[np.ndarray, " b"] | UInt8[np.ndarray, "b h w"]:
+        """What was said of these: class indices, or masks, which are read now."""
+        return self.y[chosen] if self.masks is None else self.masks[self.y[chosen]]
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,8 @@ class Pool:
 
     targets: true class indices for the simulated oracle, None if nobody knows them. mean, std: per channel, of pixels
     scaled to 0..1. fingerprint: changes when the data do, so that a run never continues on other images.
+    kind: what a label is, where it is not one class. A label is then the number of a mask in `masks`, and so are `targets`.
+    groups: for each image what it is near to (a sequence, a camera), so that a batch need not be all of one.
     """
 
     name: str
@@ -139,6 +148,9 @@ class Pool:
     fingerprint: str
     quarantine: tuple[Quarantined, ...] = ()
     notes: tuple[str, ...] = ()
+    kind: Task | None = None
+    masks: Masks | None = None
+    groups: tuple[str, ...] | None = None
     _places: Places = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -149,6 +161,10 @@ class Pool:
             raise PoolError(f"pool {self.name!r}: the id {twice!r} stands for two images; ids must be unique")
         if len(self.classes) < 2:
             raise PoolError(f"pool {self.name!r}: {len(self.classes)} class found; two are the least to classify")
+        if self.groups is not None and len(self.groups) != len(self.images):
+            raise PoolError(
+                f"pool {self.name!r}: {len(self.groups)} groups for {len(self.images)} images: give one an image"
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -156,7 +172,7 @@ class Pool:
     @property
     def task(self) -> Task:
         """What a label of this pool is."""
-        return Classification(self.classes)
+        return self.kind or Classification(self.classes)
 
     @property
     def shape(self) -> tuple[int, tuple[int, int]]:
@@ -179,7 +195,8 @@ class Pool:
             raise self._unknown(next(id for id, place in zip(labels, positions.tolist(), strict=True) if place < 0))
         y, labeled = self._spread(labels, positions)
         chosen = np.flatnonzero(labeled)
-        return LabeledView(self.images, chosen, y[chosen]), UnlabeledView(self.images, np.flatnonzero(~labeled))
+        labels_now = LabeledView(self.images, chosen, y[chosen], self.masks)
+        return labels_now, UnlabeledView(self.images, np.flatnonzero(~labeled))
 
     def known(self, labels: Mapping[str, int]) -> Int[np.ndarray, " n"]:
         """The class of every sample, -1 of those that are not in `labels`, in pool order.
@@ -210,8 +227,26 @@ class Pool:
     def _unknown(self, id: str) -> PoolError:
         return PoolError(f"pool {self.name!r} has no sample {id!r}: the data may have changed since")
 
+    def shows(self, labels: Mapping[str, int]) -> Int[np.ndarray, " c"]:
+        """How many of these labels are of each class, or show it somewhere."""
+        if self.masks is not None:
+            shown: Int[np.ndarray, " c"] = (self.amounts(labels) > 0).sum(0)
+            return shown
+        values = np.fromiter(labels.values(), dtype=np.int64, count=len(labels))
+        return np.bincount(values, minlength=len(self.classes))
+
+    def amounts(self, labels: Mapping[str, int]) -> Int[np.ndarray, "n c"]:
+        """How many pixels of each class each label shows; 1 of its class where it is no mask."""
+        counts = np.zeros((len(labels), len(self.classes)), dtype=np.int64)
+        for i, value in enumerate(labels.values()):
+            if self.masks is None:
+                counts[i, value] = 1
+            else:
+                counts[i] = self.masks.pixels(value)[: len(self.classes)]
+        return counts
+
     def truth(self) -> Mapping[str, int]:
-        """True class index by id, for an oracle that plays the annotator."""
+        """True class index by id, or the number of the true mask, for an oracle that plays the annotator."""
         if self.targets is None:
             raise PoolError(f"pool {self.name!r} has no true labels: a person or a tool has to give them")
         return dict(zip(self.images.ids, self.targets.tolist(), strict=True))
@@ -219,6 +254,9 @@ class Pool:
 
 class Source(ABC):
     """Where a pool comes from: a dataclass whose fields are what a recipe may change (`--set source.FIELD=`)."""
+
+    task: ClassVar[TaskName] = "classification"
+    """What its labels are."""
 
     @abstractmethod
     def open(self, cache: Path, listen: Listener = nobody) -> Pool:

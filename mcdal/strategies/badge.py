@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from mcdal.networks.gradients import last_layer_gradient
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.k_means_pp import outer_k_means_pp
-from mcdal.strategies.base import About, Strategy
+from mcdal.strategies.base import BOTH, About, Strategy
 from mcdal.streams import numpy_generator
 from mcdal.values import Batch, Measurement, Picks, Rows
 
@@ -19,8 +20,8 @@ class Badge(Strategy):
         g = (p - onehot(y^)) (x) z          (p the class probabilities, z the features before the head)
 
     long where the model is unsure. k-means++ seeding on g: the longest first, then each with a probability in proportion to its
-    squared distance to the nearest pick. Distances are computed from p and z alone. `score` is that squared distance at the time
-    of the pick.
+    squared distance to the nearest pick. Distances are computed from p and z alone; of masks g is the mean over the image, and
+    is formed. `score` is that squared distance at the time of the pick.
     """
 
     about = About(
@@ -30,16 +31,19 @@ class Badge(Strategy):
         memory="a few numbers a sample; the gradients are never formed",
         use="any batch size and number of classes: as safe as Margin, and better in large batches",
         avoid="the first labels of a pool, when the model's probabilities mean little",
+        tasks=BOTH,
     )
 
     def measure(self, batch: Batch) -> Measurement:
         assert batch.output is not None
-        return Measurement(vector=batch.output.features, probabilities=batch.output.logits.softmax(1))
+        return last_layer_gradient(batch.output)
 
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
-        assert rows.vector is not None and rows.probabilities is not None
+        assert rows.vector is not None
         refuse_bad_rows(rows)
-        a = residuals(rows.probabilities)
+        # Without p, `vector` is g itself: one factor of a product whose other one is 1.
+        whole = np.ones((len(rows.ids), 1), dtype=np.float32)
+        a = whole if rows.probabilities is None else residuals(rows.probabilities)
         picks, squares = outer_k_means_pp(
             rows.ids, a, rows.vector, np.flatnonzero(~rows.labeled), budget, numpy_generator(seed, "badge")
         )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mcdal.strategies._by_dropout import ByDropout
-from mcdal.strategies.base import About, Scored
+from mcdal.strategies.base import BOTH, About, Scored
 from mcdal.uncertainty import mutual_information
 from mcdal.values import Batch, Measurement
 
@@ -23,6 +23,7 @@ class BALD(ByDropout, Scored):
         memory="T x d dropout masks; with `dropout=null` one mask for each Dropout layer and draw",
         use="noisy labels or images that nobody can tell: what no label can settle scores low",
         avoid="large batches, whose members say the same (take power_bald); its task model is trained with dropout",
+        tasks=BOTH,
     )
 
     def measure(self, batch: Batch) -> Measurement:

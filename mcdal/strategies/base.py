@@ -10,14 +10,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mcdal.checked import at_least
-from mcdal.errors import SelectionError
+from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.base import Model
 from mcdal.schedule import Optimization
 from mcdal.selection import Sampling, stochastic_top, top
-from mcdal.tasks.base import Task
+from mcdal.tasks.base import Task, TaskName
 from mcdal.values import Batch, Measurement, Metrics, Picks, Progress, Rows
 
 Module = TypeVar("Module", bound=nn.Module)
+BOTH: tuple[TaskName, ...] = ("classification", "segmentation")
 Need: TypeAlias = Literal["probabilities", "features", "labeled", "labels", "model", "training", "stages", "images"]
 
 
@@ -47,6 +48,7 @@ class About:
     memory: str = ""
     use: str = ""
     avoid: str = ""
+    tasks: tuple[TaskName, ...] = ("classification",)
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,15 @@ class Scored(Strategy):
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
         score = _score(self, rows)
         return stochastic_top(rows.ids, score, budget, seed, self.sampling, self.beta, rows.free())
+
+
+def refuse_task(strategy: Strategy, task: TaskName) -> None:
+    """ConfigError where the strategy is not meant for this task."""
+    if task not in strategy.about.tasks:
+        able = " and ".join(strategy.about.tasks)
+        raise ConfigError(
+            f"strategy = {type(strategy).__name__}: it is for {able}, and this is {task}; docs/strategies.md says which can do it"
+        )
 
 
 def _score(strategy: Strategy, rows: Rows) -> Float[np.ndarray, " n"]:

@@ -9,7 +9,7 @@ from mcdal.errors import ConfigError, SelectionError
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.k_center import k_center, nearest
 from mcdal.selection.robust_k_center import robust_k_center
-from mcdal.strategies.base import About, Strategy
+from mcdal.strategies.base import BOTH, About, Strategy
 from mcdal.values import Batch, Measurement, Picks, Rows
 
 
@@ -29,6 +29,7 @@ class CoreSet(Strategy):
         memory="a few numbers a sample; the robust version needs N x N numbers and is refused beyond `limit`",
         use="redundant pools and good features; a cold start on self-supervised ones",
         avoid="features of a weak model, noisy pools (it goes for outliers), many classes with few labels",
+        tasks=BOTH,
     )
 
     outliers: float | None = None

@@ -8,7 +8,7 @@ import numpy as np
 from mcdal.errors import ConfigError
 from mcdal.selection import uniforms
 from mcdal.strategies._by_committee import ByCommittee
-from mcdal.strategies.base import About
+from mcdal.strategies.base import BOTH, About
 from mcdal.uncertainty import mutual_information, predictive_entropy, variation_ratio
 from mcdal.values import Batch, Measurement, Picks, Rows
 
@@ -38,6 +38,7 @@ class Ensemble(ByCommittee):
         memory="M - 1 networks with their optimizer, one network's activations at a time",
         use="where training M networks costs less than labels: the best calibrated of the uncertainties",
         avoid="large networks; batches so large that their members repeat each other",
+        tasks=BOTH,
     )
 
     members: int = 5

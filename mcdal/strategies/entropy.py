@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mcdal.strategies.base import About, Scored
+from mcdal.strategies.base import BOTH, About, Scored
 from mcdal.uncertainty import entropy
 from mcdal.values import Batch, Measurement
 
@@ -17,6 +17,7 @@ class Entropy(Scored):
         memory="one number a sample",
         use="from some hundred labels on, with up to some tens of classes",
         avoid="many classes and few labels: it then prefers images that look like nothing at all to those between two classes",
+        tasks=BOTH,
     )
 
     def measure(self, batch: Batch) -> Measurement:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mcdal.strategies.base import About, Scored
+from mcdal.strategies.base import BOTH, About, Scored
 from mcdal.uncertainty import least_confidence
 from mcdal.values import Batch, Measurement
 
@@ -17,6 +17,7 @@ class LeastConfidence(Scored):
         memory="one number a sample",
         use="from some hundred labels on; between margin and entropy in what it looks at",
         avoid="the first labels of a pool, when the model's probabilities mean little",
+        tasks=BOTH,
     )
 
     def measure(self, batch: Batch) -> Measurement:

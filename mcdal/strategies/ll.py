@@ -14,7 +14,7 @@ from mcdal.models.base import Model
 from mcdal.networks.loss_net import LossNet, ranking_loss
 from mcdal.networks.own_steps import descend
 from mcdal.schedule import set_rate
-from mcdal.strategies.base import About, Scored, Setting, Stateful
+from mcdal.strategies.base import BOTH, About, Scored, Setting, Stateful
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Metrics, Output, Progress
 
@@ -38,6 +38,7 @@ class LearningLoss(Scored):
         memory="the network: `width` x the channels of all stages",
         use="tasks whose losses say more than class probabilities do",
         avoid="comparisons of samples alone: its task model is another one; training losses near 0, which have no order to learn",
+        tasks=BOTH,
     )
 
     weight: float = 1.0

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mcdal.strategies.base import About, Scored
+from mcdal.strategies.base import BOTH, About, Scored
 from mcdal.uncertainty import margin
 from mcdal.values import Batch, Measurement
 
@@ -17,6 +17,7 @@ class Margin(Scored):
         memory="one number a sample",
         use="the row to beat: hard to outdo from some hundred labels on, at any number of classes",
         avoid="the first labels of a pool, when the model's probabilities mean little",
+        tasks=BOTH,
     )
 
     def measure(self, batch: Batch) -> Measurement:

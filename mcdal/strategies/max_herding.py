@@ -8,7 +8,7 @@ from mcdal.checked import above_zero
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id, unit
 from mcdal.selection.herding import herd
-from mcdal.strategies.base import About, Strategy
+from mcdal.strategies.base import BOTH, About, Strategy
 from mcdal.values import Batch, Measurement, Picks, Rows
 
 
@@ -27,6 +27,7 @@ class MaxHerding(Strategy):
         memory="a copy of the features, a few numbers a sample, up to 256 where the bandwidth is narrow",
         use="small budgets with self-supervised features, where ProbCover's radius is hard to choose; a cold start",
         avoid="pools of many hundred thousands, and larger budgets",
+        tasks=BOTH,
     )
 
     bandwidth: float = 1.0

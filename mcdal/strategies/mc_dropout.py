@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mcdal.strategies._by_dropout import ByDropout
-from mcdal.strategies.base import About, Scored
+from mcdal.strategies.base import BOTH, About, Scored
 from mcdal.uncertainty import predictive_entropy
 from mcdal.values import Batch, Measurement
 
@@ -23,6 +23,7 @@ class MCDropout(ByDropout, Scored):
         memory="T x d dropout masks; with `dropout=null` one mask for each Dropout layer and draw",
         use="small labeled sets, where a single network is too sure of itself",
         avoid="many classes and few labels, as all entropies; its task model is trained with dropout, so compare it with care",
+        tasks=BOTH,
     )
 
     def measure(self, batch: Batch) -> Measurement:

@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mcdal.discrepancy import Distance, discrepancy, discrepancy_of
+from mcdal.discrepancy import Distance, discrepancy
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.aside import aside
 from mcdal.models.base import Model
 from mcdal.networks.heads import fresh_heads
 from mcdal.schedule import set_rate
-from mcdal.strategies.base import About, Scored, Setting, Stateful
+from mcdal.softmax import in_parts, softmax
+from mcdal.strategies.base import BOTH, About, Scored, Setting, Stateful
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Metrics, Output, Progress
 
@@ -39,6 +41,7 @@ class MCDAL(Scored):
         memory="the heads: `heads` x (d + 1) x C",
         use="the paper's regime: 10 % of the pool by 5 %, trained from scratch",
         avoid="very few labels, or many classes: the discrepancy term is at most 6/C and weak beside the cross-entropy",
+        tasks=BOTH,
     )
 
     replayable = True
@@ -47,6 +50,9 @@ class MCDAL(Scored):
     """Number of auxiliary heads: 2 in the paper; 4, 6 and 8 in its ablation. All pairs, the task's own head included."""
     distance: Distance = "l1"
     """d(p, q): l1 = mean |p_c - q_c| (Eq. 3), l2 = Euclidean norm / C, kl = mean of KL(p|q) and KL(q|p)."""
+    compared: Literal["image", "pixel"] = "image"
+    """Of masks: image averages each head's class probabilities over the image before they are compared, as in the paper;
+    pixel compares them at each pixel and averages afterwards. The same where an image has one class."""
     discrepancy_loss: bool = True
     """False trains the heads on labels alone: they differ by their initialisation only (the paper's Fig. 10)."""
     alg1: bool = False
@@ -57,6 +63,8 @@ class MCDAL(Scored):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.compared not in ("image", "pixel"):
+            raise ConfigError(f"strategy.compared = {self.compared!r}: it must be image or pixel")
         if self.heads < 2:
             raise ConfigError(f"strategy.heads = {self.heads}: at least 2 heads are needed to disagree")
 
@@ -88,10 +96,9 @@ class MCDAL(Scored):
         assert batch.output is not None
         if self._model is None:
             raise SelectionError("MCDAL has no heads yet: train with this object first (`train` attaches it)")
-        if batch.output.logits.ndim == 2:
-            logits = [batch.output.logits, *self._heads(batch.output.features)]
-            return Measurement(score=discrepancy_of(logits, self.distance))
-        return Measurement(score=self._discrepancy(batch.output))
+        logits = batch.output.logits, *self._heads(batch.output.features)
+        score = in_parts(lambda *z: discrepancy([self._shares(softmax(one, 1)) for one in z], self.distance), *logits)
+        return Measurement(score=score)
 
     def state(self) -> Mapping[str, Stateful]:
         return {} if self._model is None else {"heads": self._heads, "optimizer": self._optimizer}
@@ -106,17 +113,18 @@ class MCDAL(Scored):
     def _cross_entropy(self, output: Output, y: Tensor) -> Tensor:
         """sum_k CE(p_k, y), the mean over the batch for each head."""
         logits: Tensor = self._heads(output.features)
-        features = output.features.expand(self.heads, *output.features.shape)
-        losses = self._task.losses(
-            Output(logits.flatten(0, 1), features.flatten(0, 1)), y.repeat(self.heads, *[1] * (y.ndim - 1))
-        )
+        losses = self._task.losses(logits.flatten(0, 1), y.repeat(self.heads, *[1] * (y.ndim - 1)))
         return losses.view(self.heads, -1).mean(1).sum()
 
-    def _discrepancy(self, output: Output) -> Float[Tensor, " b"]:
+    def _discrepancy(self, output: Output) -> Float[Tensor, "b *space"]:
         """Eq. 4: D(x) = sum of d over all pairs of {p, p_1 ... p_n}. The task's own p is a constant to the heads."""
         logits = torch.cat([output.logits.detach()[None], self._heads(output.features)])
-        shares = self._task.pooled(logits.flatten(0, 1).softmax(1)).view(self.heads + 1, len(output.logits), -1)
-        return discrepancy(shares, self.distance)
+        shares = self._shares(logits.flatten(0, 1).softmax(1))
+        return discrepancy(shares.view(self.heads + 1, -1, *shares.shape[1:]), self.distance)
+
+    def _shares(self, p: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *places c"]:
+        """What the distance compares: class shares of the whole image, or those of each place."""
+        return self._task.pooled(p) if self.compared == "image" else p.movedim(1, -1)
 
     def _descend(self, loss: Tensor) -> None:
         self._optimizer.zero_grad(set_to_none=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mcdal.selection import Sampling
 from mcdal.strategies._by_dropout import ByDropout
-from mcdal.strategies.base import About, Scored
+from mcdal.strategies.base import BOTH, About, Scored
 from mcdal.uncertainty import mutual_information
 from mcdal.values import Batch, Measurement
 
@@ -26,6 +26,7 @@ class PowerBALD(ByDropout, Scored):
         memory="T x d dropout masks; with `dropout=null` one mask for each Dropout layer and draw",
         use="BALD with batches of any size: near batch_bald for the price of bald",
         avoid="batches of a few images, where batch_bald is affordable; its task model is trained with dropout",
+        tasks=BOTH,
     )
 
     sampling: Sampling = "power"

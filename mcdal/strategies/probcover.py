@@ -9,7 +9,7 @@ from mcdal.selection import at_random
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id, unit
 from mcdal.selection.covering import Balls, cover
-from mcdal.strategies.base import About, Strategy
+from mcdal.strategies.base import BOTH, About, Strategy
 from mcdal.values import Batch, Measurement, Picks, Rows
 
 
@@ -30,6 +30,7 @@ class ProbCover(Strategy):
         memory="a copy of the features, and up to 256 neighbours a sample within delta; with more of them they are found anew",
         use="the first labels of a pool, with self-supervised features and delta chosen for them; a cold start",
         avoid="larger budgets: once everything is covered it is Random",
+        tasks=BOTH,
     )
 
     delta: float = 0.75

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mcdal.strategies._by_committee import ByCommittee
-from mcdal.strategies.base import About
+from mcdal.strategies.base import BOTH, About
 from mcdal.uncertainty import mutual_information
 from mcdal.values import Batch, Measurement
 
@@ -23,6 +23,7 @@ class QBC(ByCommittee):
         memory="M - 1 networks with their optimizer, one network's activations at a time",
         use="where training M networks costs less than labels",
         avoid="large networks; batches so large that their members repeat each other",
+        tasks=BOTH,
     )
 
     members: int = 3

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mcdal.selection import at_random
-from mcdal.strategies.base import About, Strategy
+from mcdal.strategies.base import BOTH, About, Strategy
 from mcdal.values import Picks, Rows
 
 
@@ -18,6 +18,7 @@ class Random(Strategy):
         memory="one number a sample",
         use="always, as the row that the others are measured by; the safest choice for the first labels",
         avoid="as the only strategy, once there are some hundred labels",
+        tasks=BOTH,
     )
 
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,9 +20,9 @@ from mcdal.networks.own_steps import descend
 from mcdal.networks.vae import VAE, Seen, kl_to_normal, resized
 from mcdal.schedule import set_rate
 from mcdal.strategies._by_autoencoder import ByAutoencoder, Images
-from mcdal.strategies.base import About, Setting
+from mcdal.strategies.base import BOTH, About, Setting
 from mcdal.tasks.base import Task
-from mcdal.values import Batch, Measurement, Metrics, Output, Progress
+from mcdal.values import Batch, Measurement, Metrics, Progress
 
 
 def uncertainty_indicator(p: Float[Tensor, "b c *space"], unbiased: bool = False) -> Float[Tensor, " b"]:
@@ -75,6 +75,7 @@ class SRAAL(ByAutoencoder):
         memory="VAE, learner and discriminator with their optimizers: 27 million numbers four times over as published",
         use="as a baseline of tables",
         avoid="small computers; where entropy does: U(x) is an uncertainty",
+        tasks=BOTH,
     )
 
     mode: Literal["fixed", "author"] = "fixed"
@@ -119,12 +120,12 @@ class SRAAL(ByAutoencoder):
         """Of the last step: train/vae_loss and train/discriminator_loss as minimised, train/uncertainty the mean U of x_U."""
         return super().metrics()
 
-    def _autoencode(self, images: tuple[Images, Images], y: Int[Tensor, "b ..."]) -> None:
+    def _autoencode(self, images: tuple[Images, Images], y: Shaped[Tensor, "b ..."]) -> None:
         assert self._vae is not None
         seen = [self._vae(x) for x in images]
         elbo = torch.stack([self._elbo(x, s) for x, s in zip(images, seen, strict=True)]).sum()
         labels = seen[0].z[:, self.latent // 2 :]
-        classified = self._task.losses(Output(apply_head(self._learner, labels), labels), y).mean()
+        classified = self._task.losses_of_whole(apply_head(self._learner, labels), y).mean()
         as_one = torch.stack(
             [_cross_entropy(self._discriminator(s.mu), torch.ones_like(s.mu[:, 0])) for s in seen]
         ).sum()

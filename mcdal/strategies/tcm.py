@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from mcdal.checked import at_least
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.top import top
-from mcdal.strategies.base import About, Strategy
+from mcdal.strategies.base import BOTH, About, Strategy
 from mcdal.strategies.typiclust import TypiClust
 from mcdal.uncertainty import margin
 from mcdal.values import Batch, Measurement, Picks, Rows
@@ -24,6 +24,7 @@ class TCM(Strategy):
         memory="TypiClust's: a copy of the features",
         use="a campaign from the first label on, with self-supervised or pretrained features",
         avoid="features that do not group by class: the first rounds are then worse than Random's",
+        tasks=BOTH,
     )
 
     until: float = 5.0

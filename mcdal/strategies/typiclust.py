@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from mcdal.checked import at_least
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id, in_turn, k_means, typicality, unit
-from mcdal.strategies.base import About, Strategy
+from mcdal.strategies.base import BOTH, About, Strategy
 from mcdal.values import Batch, Measurement, Picks, Rows
 
 
@@ -32,6 +32,7 @@ class TypiClust(Strategy):
         memory="a copy of the features, scaled to length 1, and one number a sample",
         use="the first labels of a pool, with self-supervised features; a cold start",
         avoid="later rounds: typical samples teach little once the classes are known",
+        tasks=BOTH,
     )
 
     clusters: int = 500

@@ -14,7 +14,7 @@ from mcdal.networks.discriminator import Discriminator
 from mcdal.networks.own_steps import Pair, descend
 from mcdal.networks.vae import VAE, Seen, kl_to_normal, resized
 from mcdal.strategies._by_autoencoder import ByAutoencoder, Images
-from mcdal.strategies.base import About, Setting
+from mcdal.strategies.base import BOTH, About, Setting
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Metrics, Progress
 
@@ -47,6 +47,7 @@ class VAAL(ByAutoencoder):
         memory="VAE and discriminator with their optimizers: 23 million numbers four times over as published",
         use="as a baseline of tables; where the labeled images come from another place than the pool does",
         avoid="small computers; a start set drawn at random, which looks like the rest: there is little to tell apart",
+        tasks=BOTH,
     )
 
     mode: Literal["fixed", "author"] = "fixed"

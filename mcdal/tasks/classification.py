@@ -1,9 +1,10 @@
 """One class a sample: cross-entropy, accuracy, and the accuracy of each class."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,9 +19,25 @@ class Classification(Task):
     """Single-label classification. `classes[i]` is the name of class index i."""
 
     classes: tuple[str, ...]
+    weights: tuple[float, ...] | None = None
 
-    def losses(self, output: Output, y: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
-        return F.cross_entropy(output.logits, y, reduction="none")
+    name = "classification"
+    headline = "accuracy"
+
+    def fault(self, answer: int | UInt8[np.ndarray, "h w"], size: tuple[int, int]) -> str | None:
+        if isinstance(answer, np.ndarray):
+            return "with a mask, where one class is asked for"
+        there = f"there are classes 0 to {len(self.classes) - 1}"
+        return None if 0 <= answer < len(self.classes) else f"as class {answer}, but {there}"
+
+    def losses(self, logits: Float[Tensor, "b c"], y: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+        return F.cross_entropy(logits, y, self._weights(logits), reduction="none")
+
+    def losses_of_whole(self, logits: Float[Tensor, "b c"], y: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+        return self.losses(logits, y)
+
+    def right(self, logits: Float[Tensor, "b c"], y: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+        return (logits.argmax(1) == y).to(wide(logits.device)).mean()
 
     def reduce(self, score: Float[Tensor, "b *space"]) -> Float[Tensor, " b"]:
         if score.ndim != 1:
@@ -29,8 +46,11 @@ class Classification(Task):
             )
         return score
 
-    def pooled(self, probabilities: Float[Tensor, "b c *space"]) -> Float[Tensor, "b c"]:
-        return probabilities
+    def pooled(self, values: Float[Tensor, "b d *space"]) -> Float[Tensor, "b d"]:
+        return values
+
+    def weighing(self, weights: tuple[float, ...]) -> "Classification":
+        return replace(self, weights=weights)
 
     def meter(self) -> "ClassificationMeter":
         return ClassificationMeter(self.classes)

@@ -184,7 +184,7 @@ def test_training_descends_the_loss_under_dropout():
     model.train()
     x, y = torch.randn(8, 1, 1, 7).double(), torch.arange(8) % 3
     output = model(x)
-    losses = TASK.losses(output, y)
+    losses = TASK.losses(output.logits, y)
     torch.manual_seed(5)
     extra = draws.extra_loss(Batch(tuple("abcdefgh"), x, y, output), losses)
     gradient = torch.autograd.grad(losses.mean() + extra, model.head.weight)[0]

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 
+from mcdal.errors import ConfigError
 from mcdal.registry import listed, load
 from mcdal.strategies.batch_bald import BatchBALD
 from mcdal.strategies.core_set import CoreSet
@@ -20,6 +21,9 @@ from mcdal.testing import (
     check_leaves_task_model_alone,
     check_picks_are_valid,
     check_rows,
+    fake_scene_config,
+    fake_scenes,
+    fake_trained,
 )
 
 VARIANTS = {
@@ -44,14 +48,33 @@ SMALLER = {
     "sraal: author": partial(SRAAL, width=2, latent=4, size=16, mode="author"),
     "daal": partial(DAAL, passes=2, width=8, latent=4),
 }
+SCENES = {
+    "mcdal: compared by pixel": partial(MCDAL, compared="pixel"),
+}
 EVERY = {name: load("strategies", name) for name in listed("strategies")} | VARIANTS | SMALLER
 
 
-@pytest.mark.parametrize(
-    "check",
-    [check_leaves_task_model_alone, check_rows, check_picks_are_valid, check_continues],
-    ids=lambda c: c.__name__,
-)
+CHECKS = [check_leaves_task_model_alone, check_rows, check_picks_are_valid, check_continues]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 @pytest.mark.parametrize("name", EVERY)
 def test_contract(name, check):
     check(EVERY[name])
+
+
+ABLE = {name: make for name, make in EVERY.items() if "segmentation" in make().about.tasks} | SCENES
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("name", ABLE)
+def test_contract_on_scenes(name, check):
+    check(ABLE[name], fake_scenes())
+
+
+@pytest.mark.parametrize("name", sorted(EVERY.keys() - ABLE.keys()))
+def test_a_strategy_that_cannot_do_scenes_says_so_before_training(name):
+    with pytest.raises(ConfigError, match="it is for classification, and this is segmentation"):
+        fake_trained(EVERY[name](), pool=fake_scenes())
+    with pytest.raises(ConfigError, match="it is for classification, and this is segmentation"):
+        fake_scene_config(EVERY[name]())
