@@ -57,7 +57,7 @@ def _build(cache: Path, key: str, build: Callable[[Path], None]) -> None:
     unfinished = Path(tempfile.mkdtemp(prefix=f"{key}.tmp-", dir=cache))
     try:
         build(unfinished)
-        for file in unfinished.iterdir():
+        for file in unfinished.rglob("*"):
             _flush(file)
         _flush(unfinished)
         unfinished.chmod(0o777 & ~_umask())  # mkdtemp gives it to one user only; caches are shared
@@ -69,7 +69,8 @@ def _build(cache: Path, key: str, build: Callable[[Path], None]) -> None:
 
 def write_index(folder: Path, content: dict[str, Any]) -> None:
     """The facts about an entry, with the sizes of the files that are there so far."""
-    sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
     (folder / INDEX).write_text(json.dumps({"files": sizes, **content}), encoding="utf-8")
 
 

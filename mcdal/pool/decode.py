@@ -27,10 +27,14 @@ SMALLEST = 2
 
 @dataclass(frozen=True)
 class Decoded:
-    """pixels: 0 to 255, one channel for grey. conversion: why an image had to be made plain L or RGB."""
+    """pixels: 0 to 255, one channel for grey. conversion: why an image had to be made plain L or RGB.
+
+    full: height and width before it was scaled; None where a JPEG was decoded at a fraction of them.
+    """
 
     pixels: UInt8[np.ndarray, "h w c"]
     conversion: str | None = None
+    full: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,18 @@ class _UnusableError(Exception):
 
 @dataclass(frozen=True)
 class Decoder:
-    """How images are decoded: `size` (None keeps it), whether odd kinds are converted, the most pixels allowed."""
+    """How images are decoded: `size` (None keeps it), whether odd kinds are converted, the most pixels allowed.
 
-    size: int | None = None
+    size: a side, which the shorter one is scaled to before the centre is cropped; or height and width, which the whole image
+    is scaled to.
+    """
+
+    size: int | tuple[int, int] | None = None
     convert: bool = False
     max_pixels: int = MAX_PIXELS
 
     def decode(self, encoded: Encoded) -> Decoded | Bad:
-        """The image, its EXIF orientation applied, its shorter side scaled to `size` and its centre cropped."""
+        """The image, its EXIF orientation applied, at `size`."""
         try:
             if encoded is None or not (encoded if isinstance(encoded, bytes) else encoded.stat().st_size):
                 return Bad("empty: zero bytes")
@@ -81,17 +89,22 @@ class Decoder:
         oddity = odd(image)
         if oddity and not self.convert:
             raise _UnusableError(oddity, convertible=image.mode != "F")
-        if self.size:
+        if isinstance(self.size, int):
             # Lets JPEG decode at a fraction of its size; twice the target is left for the filter.
             image.draft(None, (2 * self.size, 2 * self.size))
         image.load()
         plain = to_plain(image) if oddity else image
         if plain.mode not in ("L", "RGB"):
             raise _UnusableError(oddity or f"mode {plain.mode}")
-        pixels = np.asarray(self._resized(upright(plain)))
-        return Decoded(pixels if pixels.ndim == 3 else pixels[..., None], oddity)
+        turned = upright(plain)
+        pixels = np.asarray(self._resized(turned))
+        full = None if isinstance(self.size, int) else (turned.height, turned.width)
+        return Decoded(pixels if pixels.ndim == 3 else pixels[..., None], oddity, full)
 
     def _resized(self, image: Image.Image) -> Image.Image:
+        if isinstance(self.size, tuple):
+            height, width = self.size  # Pillow's bilinear filter takes in the whole area that a pixel comes from
+            return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
         if self.size is None or image.size == (self.size, self.size):
             return image
         side = min(image.size)
@@ -115,7 +128,7 @@ def odd(image: Image.Image) -> str | None:
         return "several frames (animated)"
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         return f"transparent (mode {image.mode})"
-    if image.mode.startswith("I") or any(_is_16_bit(tile) for tile in getattr(image, "tile", ())):
+    if image.mode.startswith("I") or any(is_16_bit(tile) for tile in getattr(image, "tile", ())):
         return f"16 bits a channel (mode {image.mode})"
     if image.mode not in ("L", "RGB"):
         names = {"P": "palette", "CMYK": "CMYK", "1": "two-valued", "F": "floating point"}
@@ -123,7 +136,7 @@ def odd(image: Image.Image) -> str | None:
     return None
 
 
-def _is_16_bit(tile: tuple[object, ...]) -> bool:
+def is_16_bit(tile: tuple[object, ...]) -> bool:
     """Pillow cuts 16-bit colour to 8 bits without a word; only the raw mode, such as "RGB;16B", tells."""
     raw = tile[3]
     raw = raw[0] if isinstance(raw, tuple) and raw else raw

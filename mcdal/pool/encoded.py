@@ -2,16 +2,21 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from mcdal.pool.decode import Bad, Decoded, Decoder, Encoded
 from mcdal.values import Ids
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 CHUNK = 8
 """Images that one thread decodes before it hands them over; this times the threads is all that is in memory."""
@@ -63,20 +68,25 @@ class EncodedRows(EncodedImages):
 
 
 def decode_all(images: EncodedImages, decoder: Decoder, threads: int) -> Iterator[Decoded | Bad]:
-    """Every image decoded, in order. Threads are enough: the decoders leave Python's lock while they work."""
+    """Every image decoded, in order."""
+    for chunk in in_threads(partial(_decode, decoder), images.chunks(), threads):
+        yield from chunk
+
+
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """`work` of every item, in order. Threads are enough: the decoders leave Python's lock while they work."""
     if threads <= 1:
-        for chunk in images.chunks():
-            yield from _decode(decoder, chunk)
+        yield from map(work, items)
         return
-    waiting: deque[Future[list[Decoded | Bad]]] = deque()
+    waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         try:
-            for chunk in images.chunks():
-                waiting.append(pool.submit(_decode, decoder, chunk))
+            for item in items:
+                waiting.append(pool.submit(work, item))
                 if len(waiting) > 2 * threads:
-                    yield from waiting.popleft().result()
+                    yield waiting.popleft().result()
             while waiting:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()

@@ -27,7 +27,7 @@ VERSION = 1
 class Reading:
     """How encoded images are read; the fields that sources have for it."""
 
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     bad_images: BadImages = "refuse"
     max_pixels: int = MAX_PIXELS
     cache_gib: float = 4.0
@@ -36,8 +36,10 @@ class Reading:
     def __post_init__(self) -> None:
         if self.bad_images not in ("refuse", "quarantine", "convert"):
             raise PoolError(f"bad_images is {self.bad_images!r}: choose refuse, quarantine or convert")
-        if self.size is not None and self.size < 1:
+        if isinstance(self.size, int) and self.size < 1:
             raise PoolError(f"size is {self.size}: give the side of the images in pixels, such as 64")
+        if isinstance(self.size, tuple) and min(self.size) < 1:
+            raise PoolError(f"size is {self.size}: give height and width in pixels, such as [360, 480]")
         if not 0 < self.max_pixels <= MAX_PIXELS:
             raise PoolError(f"max_pixels is {self.max_pixels:,}: give at least 1 and at most {MAX_PIXELS:,}")
         if self.workers < 0:

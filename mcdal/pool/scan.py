@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -73,6 +73,12 @@ class PixelFile:
             self._file.close()
 
 
+def first(lines: Sequence[str]) -> list[str]:
+    """The first of the lines of an error, indented, and how many more there are."""
+    more = [f"... and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
+    return [f"  {line}" for line in (*lines[:NAMED], *more)]
+
+
 @dataclass
 class Findings:
     """What a look at every image found. bad: why, by id. kinds: images by their number of channels."""
@@ -102,14 +108,12 @@ class Findings:
 
     def refuse(self, name: str) -> None:
         """PoolError that names the bad images."""
-        lines = [f"  {id}: {bad.reason}" for id, bad in sorted(self.bad.items(), key=itemgetter(0))[:NAMED]]
-        if len(self.bad) > NAMED:
-            lines.append(f"  ... and {len(self.bad) - NAMED} more")
+        lines = [f"{id}: {bad.reason}" for id, bad in sorted(self.bad.items(), key=itemgetter(0))]
         convertible = sum(bad.convertible for bad in self.bad.values())
         advice = "mend or remove them, or set them aside with --set source.bad_images=quarantine"
         if convertible:
             advice += f", or convert those with a known conversion ({convertible}) with --set source.bad_images=convert"
-        raise PoolError("\n".join([f"{name}: {len(self.bad)} bad images", *lines, advice]))
+        raise PoolError("\n".join([f"{name}: {len(self.bad)} bad images", *first(lines), advice]))
 
     def notes(self) -> list[str]:
         """What was done to images, for the person who reads the report."""

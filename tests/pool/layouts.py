@@ -150,3 +150,56 @@ def cifar_parquet(root: Path, classes: int, count: int = 10, image: str = "img")
         names = hugging_face({label: CIFAR10 if classes == 10 else FINE})
         write_parquet(root / f"{split}-00000-of-00001.parquet", images, {label: labels.tolist()}, image, names)
     return root
+
+
+def mask(seed: int, values: list[int], height: int = 12, width: int = 16) -> np.ndarray:
+    """Blocks of 4x4 of these values, all of which occur where there is room."""
+    random = np.random.default_rng(seed)
+    blocks = np.resize(np.array(values, dtype=np.uint8), (height // 4) * (width // 4))
+    return random.permutation(blocks).reshape(height // 4, width // 4).repeat(4, 0).repeat(4, 1)
+
+
+def put(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def camvid(root: Path, each: int = 4, kind: str = "png") -> Path:
+    """SegNet's CamVid: of each split frames of two drives, 12x16, masks of 0 to 11."""
+    for s, split in enumerate(("train", "val", "test")):
+        for i in range(each):
+            name = f"{'0001TP' if i % 2 else 'Seq05VD'}_{'f' * (1 - i % 2)}{i:05d}"
+            put(root / split / f"{name}.{kind}", encoded(noise(100 * s + i, 12, 16, 3), kind.upper(), lossless=True))
+            put(root / f"{split}annot" / f"{name}.png", encoded(mask(100 * s + i, list(range(12)))))
+    return root
+
+
+def cityscapes(root: Path, wrapped: bool = False) -> Path:
+    """Two cities for each split; with the files that are published beside those that are read."""
+    images = root / "leftImg8bit_trainvaltest" if wrapped else root
+    masks = root / "gtFine_trainvaltest" if wrapped else root
+    ids = [*range(34), 255]
+    for s, (split, cities) in enumerate({"train": ("aachen", "bochum"), "val": ("lindau", "munster")}.items()):
+        for c, city in enumerate(cities):
+            for i in range(2):
+                frame, seed = f"{city}_{i:06d}_000019", 100 * s + 10 * c + i
+                image = encoded(noise(seed, 24, 48, 3))
+                put(images / "leftImg8bit" / split / city / f"{frame}_leftImg8bit.png", image)
+                folder = masks / "gtFine" / split / city
+                put(folder / f"{frame}_gtFine_labelIds.png", encoded(mask(seed, ids, 24, 48)))
+                trained = encoded(mask(seed, [*range(19), 255], 24, 48))
+                put(folder / f"{frame}_gtFine_labelTrainIds.png", trained)
+                put(folder / f"{frame}_gtFine_color.png", encoded(noise(seed, 24, 48, 4)))
+                put(folder / f"{frame}_gtFine_polygons.json", b"{}")
+    return root
+
+
+def mask_folder(root: Path, count: int = 6) -> Path:
+    """`root/images/a_0.jpg` and so on with masks of ids 1, 2 and 9, and a table in which 9 is void."""
+    for i in range(count):
+        name = f"{'abc'[i // 2]}_{i}"
+        put(root / "images" / f"{name}.jpg", encoded(noise(i, 12, 16, 3), "JPEG"))
+        put(root / "masks" / f"{name}.png", encoded(mask(i, [1, 2, 9])))
+    put(root / "classes.csv", b"id,name,void\n1,grass,\n2,path,\n9,,1\n")
+    return root
