@@ -13,6 +13,10 @@ neither pixels nor stages of a network. `folders` makes its images of CIFAR-10, 
 
     ... areas.py cifar10_frozen --data CIFAR_FOLDER --seeds 20 --work FOLDER
     ... areas.py folders_frozen --data CIFAR_FOLDER --fashion IDX_FOLDER --seeds 20 --work FOLDER
+
+CamVid at its small scale is judged by mean IoU, with the strategies that are named; `--all` adds Random's value with all labels.
+
+    ... areas.py camvid --data CAMVID --seeds 3 --strategies random entropy mcdal "mcdal: compared by pixel" --all --work FOLDER
 """
 
 import argparse
@@ -35,6 +39,8 @@ from mcdal.config import Config
 from mcdal.environment import environment
 from mcdal.errors import ConfigError, McdalError
 from mcdal.loop import Plan, run
+from mcdal.pool.camvid import COUNTS
+from mcdal.recipes.camvid import camvid
 from mcdal.registry import listed, load
 from mcdal.settings import override
 from mcdal.store import Store
@@ -57,30 +63,46 @@ CONTROLS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "ll: at random": ("ll", {"strategy.sampling": "softrank", "strategy.beta": "0.0"}),
     "mcdal: no discrepancy loss": ("mcdal", {"strategy.discrepancy_loss": "false"}),
     "mcdal_posthoc: one pair": ("mcdal_posthoc", {"strategy.pairs": "1"}),
+    "mcdal: compared by pixel": ("mcdal", {"strategy.compared": "pixel"}),
+    "random: 6 a drive": ("random", {"protocol.per_group": "6"}),
+    "entropy: 6 a drive": ("entropy", {"protocol.per_group": "6"}),
+    "mcdal: 6 a drive": ("mcdal", {"protocol.per_group": "6"}),
 }
+
+
+METRIC = {"camvid": "test/mean_iou"}
+"""Of recipes that are not judged by accuracy."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", choices=["digits", "fashion", "cifar10_frozen", "folders_frozen"])
+    parser.add_argument("recipe", choices=["digits", "fashion", "cifar10_frozen", "folders_frozen", "camvid"])
     parser.add_argument("--data", type=Path, help="folder with the IDX files, for fashion, or with CIFAR-10")
     parser.add_argument("--fashion", type=Path, help="folder with the IDX files, for folders_frozen")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--strategies", nargs="*", help="all of them by default, and the variants")
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--all", action="store_true", help="Random with all labels as well, in one round")
     parser.add_argument("--report", action="store_true", help="play nothing: the table of the runs that are finished")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     config = configured(given)
     if config.encoder is not None and not given.report:  # once, before two processes want them
         config.open(given.work / "cache", config.training.numerics("cpu"))
+    if given.recipe == "camvid":  # before several processes want it
+        config.open(given.work / "cache", config.training.numerics(given.device))
     names = given.strategies or [name for name in [*sorted(listed("strategies")), *CONTROLS] if can(config, name)]
     plans = {(name, seed): plan(config, given.recipe, name, seed) for seed in range(given.seeds) for name in names}
-    failed = {} if given.report else play(list(plans.values()), given.work, given.workers)
+    whole = [everything(config, seed) for seed in range(given.seeds)] if given.all else []
+    failed = {} if given.report else play([*plans.values(), *whole], given.work, given.workers, given.device)
     out = given.out or Path(__file__).parent / "results" / f"areas_{given.recipe}.json"
     command = f"benchmarks/areas.py {given.recipe} --seeds {given.seeds}"
-    out.write_text(json.dumps(result(command, config, given.work, plans, failed), indent=1) + "\n")
+    found = result(command, config, given.work, plans, failed, given.device)
+    if whole:
+        found["all labels"] = [last(given.work, each, METRIC.get(given.recipe, "test/accuracy")) for each in whole]
+    out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def configured(given: argparse.Namespace) -> Config:
@@ -88,7 +110,23 @@ def configured(given: argparse.Namespace) -> Config:
         return recipes.digits()
     if given.recipe == "folders_frozen":
         return recipes.folders_frozen(recipes.make_folders(given.data, given.fashion, given.work / "folders"))
+    if given.recipe == "camvid":
+        return replace(camvid(given.data, "small"), gallery=0)
     return {"fashion": recipes.fashion, "cifar10_frozen": recipes.cifar10_frozen}[given.recipe](given.data)
+
+
+def everything(config: Config, seed: int) -> Plan:
+    """Random with the whole pool labeled in its first round."""
+    protocol = replace(config.protocol, start=COUNTS["train"], budget=1, rounds=1)
+    random = replace(config, strategy=load("strategies", "random")(), protocol=protocol)
+    return Plan(random, seed, "camvid_all", overrides={"protocol.start": str(COUNTS["train"])}, strategy="random")
+
+
+def last(work: Path, plan: Plan, metric: str) -> float | None:
+    store = Store(work, create=False)
+    values = [m.value for m in store.metrics(plan.run_id) if m.name == metric]
+    store.close()
+    return values[-1] if values else None
 
 
 def can(config: Config, name: str) -> bool:
@@ -106,12 +144,12 @@ def plan(config: Config, recipe: str, name: str, seed: int) -> Plan:
     return Plan(chosen, seed, recipe, overrides=settings, strategy=kind)
 
 
-def play(plans: list[Plan], work: Path, workers: int) -> dict[str, str]:
+def play(plans: list[Plan], work: Path, workers: int, device: str = "cpu") -> dict[str, str]:
     """Plays all of them, in `workers` processes; gives what went wrong by run."""
     failed: dict[str, str] = {}
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, maxtasksperchild=40) as pool:
-        jobs = [(each, work) for each in plans]
+        jobs = [(each, work, device) for each in plans]
         for done, (run_id, problem) in enumerate(pool.imap_unordered(_play, jobs), 1):
             if problem:
                 failed[run_id] = problem
@@ -119,17 +157,22 @@ def play(plans: list[Plan], work: Path, workers: int) -> dict[str, str]:
     return failed
 
 
-def _play(job: tuple[Plan, Path]) -> tuple[str, str]:
+def _play(job: tuple[Plan, Path, str]) -> tuple[str, str]:
     torch.set_num_threads(1)
-    each, work = job
+    each, work, device = job
     try:
-        return run(each, work, device="cpu"), ""
+        return run(each, work, device=device), ""
     except McdalError as error:
         return each.run_id, str(error)
 
 
 def result(
-    command: str, config: Config, work: Path, plans: Mapping[tuple[str, int], Plan], failed: Mapping[str, str]
+    command: str,
+    config: Config,
+    work: Path,
+    plans: Mapping[tuple[str, int], Plan],
+    failed: Mapping[str, str],
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """The table: for each strategy its curve and area by seed, and the paired difference to Random with its interval."""
     store = Store(work, create=False)
@@ -140,27 +183,31 @@ def result(
         rounds = store.rounds(each.run_id)
         if each.run_id in failed or sum(r.finished_at is not None for r in rounds) < config.protocol.rounds:
             continue
-        accuracy = {m.round: m.value for m in store.metrics(each.run_id) if m.name == "test/accuracy"}
+        metric = METRIC.get(each.recipe, "test/accuracy")
+        accuracy = {m.round: m.value for m in store.metrics(each.run_id) if m.name == metric}
         curves.setdefault(name, {})[seed] = [accuracy[r] for r in sorted(accuracy)]
         seconds.setdefault(name, []).extend(sum(r.seconds.values()) for r in rounds)
         labels = store.labels(each.run_id)
         batches = [store.asked(each.run_id, r.round) for r in rounds if r.round]
-        classes.setdefault(name, []).extend(variety([labels[id] for id in ids]) for ids in batches)
+        if metric == "test/accuracy":  # a scene shows all classes
+            classes.setdefault(name, []).extend(variety([labels[id] for id in ids]) for ids in batches)
     store.close()
     area = {name: {seed: mean_height(curve) for seed, curve in seeds.items()} for name, seeds in curves.items()}
     rows = {name: against(area[name], area["random"]) for name in area}
     for name, row in rows.items():
         row["final"] = float(np.mean([curve[-1] for curve in curves[name].values()]))
-        row["classes_a_batch"] = round(float(np.mean(classes[name])), 2)
+        if name in classes:
+            row["classes_a_batch"] = round(float(np.mean(classes[name])), 2)
         row["seconds_a_round"] = round(float(np.median(seconds[name])), 2)
     order = sorted(rows, key=lambda name: -rows[name]["difference"])
     return {
         "command": command,
         "date": datetime.date.today().isoformat(),
         "machine": platform.processor() or platform.machine(),
-        "environment": {k: v for k, v in environment(config.training.numerics("cpu")).items() if k != "host"},
-        "unit": "area: mean accuracy over the range of labels, 0 to 1; difference: to Random, paired by seed, 95 % t-interval; "
-        "classes_a_batch: exp of the entropy of the classes of a picked batch, mean of the batches",
+        "environment": {k: v for k, v in environment(config.training.numerics(device)).items() if k != "host"},
+        "metric": METRIC.get(plans[order[0], 0].recipe, "test/accuracy") if order else "",
+        "unit": "area: mean of the metric over the range of labels, 0 to 1; difference: to Random, paired by seed, 95 % "
+        "t-interval; classes_a_batch: exp of the entropy of the classes of a picked batch, mean of the batches",
         "labels": list(np.cumsum(config.protocol.sizes(10**9)).tolist()),
         "settings": {name: plans[name, 0].overrides for name in order if plans[name, 0].overrides},
         "failed": dict(failed),

@@ -1,0 +1,67 @@
+"""Windows that overlap by more than a network looks around give what the whole image gives."""
+
+import pytest
+import torch
+from torch import nn
+
+from mcdal.errors import ConfigError
+from mcdal.measuring import evaluate, measure
+from mcdal.models.base import Model, apply_head
+from mcdal.strategies.mcdal import MCDAL
+from mcdal.testing import NUMERICS, fake_scenes, fake_trained
+from mcdal.values import Output
+from mcdal.windows import in_windows
+
+
+class Deep(Model):
+    """Two stages, at half and a quarter of the size; a place of the features sees 15 pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.two = nn.Conv2d(4, 5, 3, stride=2, padding=1)
+        self.head = nn.Sequential(nn.Conv2d(5, 3, 1), nn.Upsample(scale_factor=4))
+        self.largest = 0
+
+    def forward(self, x):
+        self.largest = max(self.largest, x.shape[2] * x.shape[3])
+        one = self.one(x).relu()
+        two = self.two(one).relu()
+        return Output(apply_head(self.head, two), two, (one, two))
+
+
+@pytest.mark.parametrize("size", [(64, 96), (32, 96), (64, 32), (60, 84)])
+def test_the_same_as_the_whole(size):
+    torch.manual_seed(0)
+    model = Deep().eval()
+    x = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        whole = model(x)
+        model.largest = 0
+        parts = in_windows(model, x, (32, 32))
+    assert model.largest == 32 * 32
+    torch.testing.assert_close(parts.features, whole.features)
+    torch.testing.assert_close(parts.logits, whole.logits)
+    for one, other in zip(parts.stages, whole.stages, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_window_as_large_as_the_image_is_the_image():
+    model, x = Deep().eval(), torch.randn(1, 3, 16, 20)
+    assert torch.equal(in_windows(model, x, (16, 40)).logits, model(x).logits)
+
+
+@pytest.mark.parametrize(("size", "window"), [((30, 64), (16, 16)), ((32, 64), (18, 16))])
+def test_sizes_that_do_not_fit_are_told(size, window):
+    with pytest.raises(ConfigError, match="must be multiples of 4 pixels here"):
+        in_windows(Deep().eval(), torch.randn(1, 3, *size), window)
+
+
+def test_measuring_and_testing_in_windows():
+    """Of a network that looks one pixel around, in windows of 4 that share 2: only what lies at a border differs."""
+    trained = fake_trained(MCDAL(), pool=fake_scenes())
+    given = trained.model, trained.pool
+    whole = measure(*given, trained.labels, trained.strategy, numerics=NUMERICS)
+    parts = measure(*given, trained.labels, trained.strategy, numerics=NUMERICS, window=(6, 6))
+    assert whole.score == pytest.approx(parts.score, rel=0.3)
+    assert evaluate(*given, numerics=NUMERICS, window=(6, 6)).keys() == evaluate(*given, numerics=NUMERICS).keys()
