@@ -111,7 +111,9 @@ def configured(given: argparse.Namespace) -> Config:
     if given.recipe == "folders_frozen":
         return recipes.folders_frozen(recipes.make_folders(given.data, given.fashion, given.work / "folders"))
     if given.recipe == "camvid":
-        return replace(camvid(given.data, "small"), gallery=0)
+        config = camvid(given.data, "small")
+        # On a GPU several of these small networks train at once; compiling each would take longer than its training.
+        return replace(config, training=replace(config.training, compile=False))
     return {"fashion": recipes.fashion, "cifar10_frozen": recipes.cifar10_frozen}[given.recipe](given.data)
 
 

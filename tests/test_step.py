@@ -7,10 +7,12 @@ import torch
 
 from mcdal.artifacts import Checkpoint
 from mcdal.models.resnet import ResNet
+from mcdal.models.small_segmentation import SmallSegmentation
+from mcdal.scenes import SceneAugment
 from mcdal.step import Step
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.strategies.random import Random
-from mcdal.testing import Fake, fake_pool, fake_training
+from mcdal.testing import Fake, FakeDense, fake_pool, fake_scenes, fake_training
 from mcdal.training import train
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="steps are replayed on CUDA only")
@@ -39,9 +41,11 @@ class Dies(Checkpoint):
 
 def ended(device, strategy, architecture=None, replay=False, killed=None, compiled=False):
     """Metrics, weights and the strategy's own weights after a training; killed: a file and the steps that are kept there."""
-    pool = fake_pool()
+    dense = architecture is not None and architecture.dense
+    pool = fake_scenes() if dense else fake_pool()
     labels = {id: pool.truth()[id] for id in pool.images.ids[:20]}
-    training = replace(fake_training(), epochs=2, steps_per_epoch=12, compile=compiled, replay=replay)
+    augment = SceneAugment() if dense else fake_training().augment
+    training = replace(fake_training(), epochs=2, steps_per_epoch=12, compile=compiled, replay=replay, augment=augment)
 
     def go(keeper=None):
         torch.manual_seed(0)
@@ -70,16 +74,17 @@ def assert_same(one, other):
     assert all(torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True))
 
 
-def test_learning_ahead_is_learning_in_turn(monkeypatch, tmp_path):
+@pytest.mark.parametrize("architecture", [ResNet(10, 8), SmallSegmentation(width=4)], ids=["images", "scenes"])
+def test_learning_ahead_is_learning_in_turn(monkeypatch, tmp_path, architecture):
     """Without a device that does two things at once: the order of the work is the same."""
-    ordinary = ended("cpu", MCDAL)
+    ordinary = ended("cpu", MCDAL, architecture)
     ahead = []
     real = Step._learn_ahead
     monkeypatch.setattr(Step, "_may_learn_ahead", lambda self: True)
     monkeypatch.setattr(Step, "_learn_ahead", lambda self, *given: ahead.append(1) or real(self, *given))
-    assert_same(ended("cpu", MCDAL), ordinary)
+    assert_same(ended("cpu", MCDAL, architecture), ordinary)
     assert len(ahead) == 22, "all steps but the first, and the one after it"
-    assert_same(ended("cpu", MCDAL, killed=(tmp_path / "state", [5, 6, 17])), ordinary)
+    assert_same(ended("cpu", MCDAL, architecture, killed=(tmp_path / "state", [5, 6, 17])), ordinary)
     assert len(ahead) > 22
 
 
@@ -119,7 +124,11 @@ def test_who_may_learn_ahead(monkeypatch, strategy, architecture, may):
 
 
 @CUDA
-@pytest.mark.parametrize("architecture", [ResNet(10, 8), Fake()], ids=["resnet", "dropout"])
+@pytest.mark.parametrize(
+    "architecture",
+    [ResNet(10, 8), Fake(), SmallSegmentation(width=4), FakeDense()],
+    ids=["resnet", "dropout", "scenes", "scenes and dropout"],
+)
 @pytest.mark.parametrize("strategy", [Random, MCDAL])
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_replayed_training_is_the_ordinary_one(strategy, architecture, compiled, tmp_path):
