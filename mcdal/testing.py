@@ -108,10 +108,10 @@ class FakeModel(Model):
 class FakeSegmenter(Model):
     """A strided convolution with BatchNorm; the head is a 1x1 convolution that repeats its pixels to the image's size."""
 
-    def __init__(self, classes: int, channels: int = 3, width: int = 5):
+    def __init__(self, classes: int, channels: int = 3, width: int = 5, dropout: float = 0.1):
         super().__init__()
         self.encoder = nn.Sequential(
-            nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.1)
+            nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(dropout)
         )
         self.head = nn.Sequential(nn.Conv2d(width, classes, 1), nn.Upsample(scale_factor=2))
 
@@ -139,11 +139,12 @@ class FakeDense(Architecture):
     """Builds a FakeSegmenter."""
 
     width: int = 5
+    dropout: float = 0.1
 
     dense = True
 
     def build(self, classes: int, channels: int, size: tuple[int, int]) -> FakeSegmenter:
-        return FakeSegmenter(classes, channels, self.width)
+        return FakeSegmenter(classes, channels, self.width, self.dropout)
 
 
 @dataclass(frozen=True)

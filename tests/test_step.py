@@ -7,7 +7,6 @@ import torch
 
 from mcdal.artifacts import Checkpoint
 from mcdal.models.resnet import ResNet
-from mcdal.models.small_segmentation import SmallSegmentation
 from mcdal.scenes import SceneAugment
 from mcdal.step import Step
 from mcdal.strategies.mcdal import MCDAL
@@ -74,7 +73,7 @@ def assert_same(one, other):
     assert all(torch.equal(a, b) for a, b in zip(one[1], other[1], strict=True))
 
 
-@pytest.mark.parametrize("architecture", [ResNet(10, 8), SmallSegmentation(width=4)], ids=["images", "scenes"])
+@pytest.mark.parametrize("architecture", [ResNet(10, 8), FakeDense(dropout=0.0)], ids=["images", "scenes"])
 def test_learning_ahead_is_learning_in_turn(monkeypatch, tmp_path, architecture):
     """Without a device that does two things at once: the order of the work is the same."""
     ordinary = ended("cpu", MCDAL, architecture)
@@ -126,7 +125,7 @@ def test_who_may_learn_ahead(monkeypatch, strategy, architecture, may):
 @CUDA
 @pytest.mark.parametrize(
     "architecture",
-    [ResNet(10, 8), Fake(), SmallSegmentation(width=4), FakeDense()],
+    [ResNet(10, 8), Fake(), FakeDense(dropout=0.0), FakeDense()],
     ids=["resnet", "dropout", "scenes", "scenes and dropout"],
 )
 @pytest.mark.parametrize("strategy", [Random, MCDAL])
