@@ -21,6 +21,7 @@ from mcdal.checkpoint import Checkpoint
 from mcdal.errors import StoreError
 from mcdal.locks import is_locked
 from mcdal.models.base import Model
+from mcdal.pictures import Heat, Scene
 from mcdal.values import Ids, Rows
 from mcdal.writing import replaced, write_atomically
 
@@ -124,18 +125,49 @@ class Artifacts:
 
     def write_gallery(self, round: int, pictures: Mapping[str, bytes]) -> None:
         """PNG pictures of some of the round's picks by id, most wanted first, so that a report needs no data set."""
-        columns = {"sample_id": pa.array(pictures, pa.string()), "png": pa.array(pictures.values(), pa.binary())}
-        write_atomically(self._gallery(round), _parquet(columns))
+        write_atomically(self._gallery(round), _parquet(_pictures(pictures)))
 
     def read_gallery(self, round: int) -> dict[str, bytes]:
         """The pictures that `write_gallery` kept; empty where there are none."""
         path = self._gallery(round)
         with _damage_named(path, "the round then shows no pictures"):
-            table = _table(path)
-            if table is None:
-                return {}
-            ids, pictures = _column(table, "sample_id", pa.string()), _column(table, "png", pa.binary())
-            return dict(zip(ids.to_pylist(), pictures.to_pylist(), strict=True))
+            return dict(zip(*_lists(path, "sample_id", "png"), strict=True))
+
+    def write_heat(self, round: int, heat: Heat) -> None:
+        """Where in the pictures of `write_gallery` the strategy saw what it picked by."""
+        n = len(heat.pictures)
+        scale = {"low": pa.array([heat.low] * n, pa.float64()), "high": pa.array([heat.high] * n, pa.float64())}
+        write_atomically(self._round(round) / "heat.parquet", _parquet({**_pictures(heat.pictures), **scale}))
+
+    def read_heat(self, round: int) -> Heat | None:
+        """What `write_heat` kept, or None."""
+        path = self._round(round) / "heat.parquet"
+        with _damage_named(path, "the round then shows no heat"):
+            ids, pictures, low, high = _lists(path, "sample_id", "png", "low", "high")
+            return Heat(dict(zip(ids, pictures, strict=True)), low[0], high[0]) if ids else None
+
+    def write_scenes(self, scenes: Mapping[str, Scene]) -> None:
+        """Test images with their true masks, the same in every round."""
+        views = {"image": [s.image for s in scenes.values()], "truth": [s.truth for s in scenes.values()]}
+        columns = {"sample_id": pa.array(scenes, pa.string())} | {k: pa.array(v, pa.binary()) for k, v in views.items()}
+        write_atomically(self.folder / "scenes.parquet", _parquet(columns))
+
+    def read_scenes(self) -> dict[str, Scene]:
+        """What `write_scenes` kept; empty where there is nothing."""
+        path = self.folder / "scenes.parquet"
+        with _damage_named(path, "the run then shows no predicted masks"):
+            ids, *views = _lists(path, "sample_id", "image", "truth")
+            return dict(zip(ids, map(Scene, *views), strict=True))
+
+    def write_predictions(self, round: int, masks: Mapping[str, bytes]) -> None:
+        """PNG masks that the round's model predicts of the scenes, by id."""
+        write_atomically(self._round(round) / "predictions.parquet", _parquet(_pictures(masks)))
+
+    def read_predictions(self, round: int) -> dict[str, bytes]:
+        """What `write_predictions` kept; empty where there is nothing."""
+        path = self._round(round) / "predictions.parquet"
+        with _damage_named(path, "the round then shows no predicted masks"):
+            return dict(zip(*_lists(path, "sample_id", "png"), strict=True))
 
     def checkpoint(self, round: int, every_seconds: float) -> Checkpoint:
         """Where the training of a round keeps its state."""
@@ -175,6 +207,18 @@ def _table(path: Path, without: str = "", where: str = "") -> pa.Table | None:
     file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
     names = file.schema_arrow.names
     return file.read([name for name in names if name != without or where not in names])
+
+
+def _pictures(pictures: Mapping[str, bytes]) -> dict[str, pa.Array]:
+    return {"sample_id": pa.array(pictures, pa.string()), "png": pa.array(pictures.values(), pa.binary())}
+
+
+def _lists(path: Path, *names: str) -> list[list[Any]]:
+    """Columns of pictures and what is said of them; empty ones where there is no file."""
+    table, types = _table(path), {"sample_id": pa.string(), "low": pa.float64(), "high": pa.float64()}
+    if table is None:
+        return [[] for _ in names]
+    return [_column(table, name, types.get(name, pa.binary())).to_pylist() for name in names]
 
 
 def _column(table: pa.Table, name: str, *types: pa.DataType) -> pa.ChunkedArray:

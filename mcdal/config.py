@@ -84,9 +84,11 @@ class Config:
     """How often the state of a training is kept. Has no effect on results."""
     gallery: int = 24
     """How many of each round's picks are kept as pictures for the report. Has no effect on results."""
+    scenes: int = 3
+    """Of masks: how many test images are kept with what each round predicts of them, for the report. Has no effect on results."""
 
     def __post_init__(self) -> None:
-        for name in ("checkpoint_seconds", "gallery"):
+        for name in ("checkpoint_seconds", "gallery", "scenes"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}: give 0 or more")
         self._check_task()
@@ -155,7 +157,7 @@ OF_IMAGES = {"images": "the pixels of the images", "stages": "inner stages of th
 
 # The same run whatever these say. Other data, features and weights are told by their content, not by where they lie.
 WITHOUT_EFFECT = (
-    "checkpoint_seconds", "gallery", "notes", "features", "groups", "training.replay",
+    "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "task", "training.replay",
     "source.data", "source.test", "source.cache_gib", "source.workers",
     "encoder.weights",
 )  # fmt: skip

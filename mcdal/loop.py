@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from PIL import Image
 
 from mcdal.artifacts import Artifacts
 from mcdal.augment import Augmentation
@@ -31,9 +29,11 @@ from mcdal.measuring import evaluate, measure, measure_features, select
 from mcdal.models.base import Model
 from mcdal.oracles.base import Oracle
 from mcdal.oracles.simulated import Simulated
+from mcdal.pictures import heat_pictures, mask_picture, pick_pictures, scenes, spread_out
 from mcdal.pool.base import Pool
 from mcdal.selection import at_random, mask
 from mcdal.settings import to_json
+from mcdal.showing import heat, predict
 from mcdal.store import RunRecord, Store
 from mcdal.strategies.base import Strategy
 from mcdal.streams import own_randomness, stream
@@ -151,7 +151,9 @@ class Run:
                 limit = self.config.protocol.per_group
                 picks = select(strategy, rows, self.sizes[round], seed, groups=self.groups, per_group=limit)
             self.artifacts.write_rows(round, rows, mask(picks, rows))
-        self.artifacts.write_gallery(round, self._pictures(picks))
+            with _timed(seconds, "measure"):
+                self._keep_heat(model, strategy, round, picks)
+        self.artifacts.write_gallery(round, pick_pictures(self.pool, picks.ids[: self.config.gallery]))
         self.store.begin_round(self.id, round, self._seed("train", round), picks, strategy is not None, seconds)
 
     def ask(self, round: int) -> bool:
@@ -178,6 +180,7 @@ class Run:
                 batch_size=self.config.training.measure_batch_size, window=self.config.training.window,
                 listen=self.listen,
             )  # fmt: skip
+            self._keep_scenes(model, round)
         seconds["train"] = trained.seconds
         self.artifacts.write_model(round, model)
         metrics = {**trained.metrics, **reached, **self._score_metrics(round), **_class_counts(shown)}
@@ -210,6 +213,8 @@ class Run:
         config = to_json(self.config)
         if self.features is not None:
             config["features_sha256"] = digest(self.features, self.pool.images.ids)
+        if self.pool.masks is not None:  # a label is then the number of a mask: whoever reads the store must know
+            config["task"] = self.pool.task.name
         if self.groups is not None:
             config["groups_sha256"] = hashlib.sha256(repr(sorted(self.groups.items())).encode()).hexdigest()
         record = RunRecord(
@@ -281,15 +286,32 @@ class Run:
         """The same for every strategy of a seed, so that rounds with equal labels train equal models."""
         return stream(self.plan.seed, purpose, round)
 
-    def _pictures(self, picks: Picks) -> dict[str, bytes]:
-        """PNG bytes of the first picks."""
-        shown = {}
-        for id in picks.ids[: self.config.gallery]:
-            sink = BytesIO()
-            pixels = self.pool.images.picture(self.pool.position(id))
-            Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(sink, "PNG")
-            shown[id] = sink.getvalue()
-        return shown
+    def _keep_heat(self, model: Model | None, strategy: Strategy, round: int, picks: Picks) -> None:
+        """Of masks: where in the first picks the strategy saw what it picked them by, for the report."""
+        shown = picks.ids[: self.config.gallery]
+        if model is None or self.pool.masks is None or not shown:
+            return
+        positions = np.array([self.pool.position(id) for id in shown])
+        training = self.config.training
+        maps = heat(
+            model, self.pool, positions, strategy, numerics=self.numerics, batch_size=training.measure_batch_size,
+            window=training.window, seed=self._seed("measure", round),
+        )  # fmt: skip
+        if maps is not None:
+            self.artifacts.write_heat(round, heat_pictures(shown, maps))
+
+    def _keep_scenes(self, model: Model, round: int) -> None:
+        """Of masks: what the model predicts of a few test images, the same in every round and run, for the report."""
+        test, chosen = self.pool.test, spread_out(len(self.pool.test), self.config.scenes)
+        if test.masks is None or not len(chosen):
+            return
+        kept, training = scenes(test, chosen, self.pool.task), self.config.training
+        said = predict(
+            model, self.pool, chosen, numerics=self.numerics, batch_size=training.measure_batch_size, window=training.window
+        )  # fmt: skip
+        self.artifacts.write_scenes(kept)
+        masks = {id: mask_picture(m, self.pool.task) for id, m in zip(kept, said.astype(np.uint8), strict=True)}
+        self.artifacts.write_predictions(round, masks)
 
     def _score_metrics(self, round: int) -> Metrics:
         """Means of the scores that this round's picks were chosen by. MCDAL's labeled mean is the zero of Eq. 5."""
@@ -356,4 +378,4 @@ def _naming(round: int) -> Iterator[None]:
 def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     begun = time.monotonic()
     yield
-    seconds[phase] = time.monotonic() - begun
+    seconds[phase] = seconds.get(phase, 0.0) + time.monotonic() - begun

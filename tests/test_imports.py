@@ -24,6 +24,7 @@ LEVELS = [
     {"artifacts", "checkpoint", "environment", "tables"},
     {"config", "registry", "settings"},
     {"simclr"},
+    {"pictures", "showing"},
     {
         "training",
         "step",

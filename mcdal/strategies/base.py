@@ -1,4 +1,4 @@
-"""What a strategy may do: five hooks, each optional. The engine does nothing for a hook that is not overridden."""
+"""What a strategy may do: five hooks and a picture, each optional. The engine does nothing for a hook that is not overridden."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -123,6 +123,14 @@ class Strategy:
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
         """`budget` ids among the rows that are not labeled. Default: the largest scores, ties by id."""
         return top(rows.ids, _score(self, rows), budget, rows.free())
+
+    def heat(self, batch: Batch) -> Float[Tensor, "b h w"] | None:
+        """Of masks, for pictures alone: where in each image it sees what it picks by. Default: a score that has a place.
+
+        Asked of some picks after they are chosen; None where there is nothing to see. It changes nothing.
+        """
+        score = self.measure(batch).score if overrides(self, "measure") else None
+        return score if score is not None and score.ndim == 3 else None
 
     def state(self) -> Mapping[str, Stateful]:
         """Own networks and optimizers by name, kept in every checkpoint."""

@@ -1,6 +1,6 @@
 """MCDAL: two auxiliary heads learn to disagree where there are no labels; label where they disagree most."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -93,12 +93,11 @@ class MCDAL(Scored):
         self._last = {"train/heads_loss": cross_entropy.detach(), "train/discrepancy": l_dis.detach()}
 
     def measure(self, batch: Batch) -> Measurement:
-        assert batch.output is not None
-        if self._model is None:
-            raise SelectionError("MCDAL has no heads yet: train with this object first (`train` attaches it)")
-        logits = batch.output.logits, *self._heads(batch.output.features)
-        score = in_parts(lambda *z: discrepancy([self._shares(softmax(one, 1)) for one in z], self.distance), *logits)
-        return Measurement(score=score)
+        return Measurement(score=self._apart(batch, self._shares))
+
+    def heat(self, batch: Batch) -> Float[Tensor, "b h w"] | None:
+        """The discrepancy at each pixel, whichever way images are `compared`."""
+        return self._apart(batch, _by_place)
 
     def state(self) -> Mapping[str, Stateful]:
         return {} if self._model is None else {"heads": self._heads, "optimizer": self._optimizer}
@@ -109,6 +108,14 @@ class MCDAL(Scored):
     @property
     def changes_task_model(self) -> bool:
         return self.published
+
+    def _apart(self, batch: Batch, shares: Callable[[Tensor], Tensor]) -> Float[Tensor, "b *space"]:
+        """Eq. 4 between the task's head and the others, each as the class shares that `shares` makes of it."""
+        assert batch.output is not None
+        if self._model is None:
+            raise SelectionError("MCDAL has no heads yet: train with this object first (`train` attaches it)")
+        logits = batch.output.logits, *self._heads(batch.output.features)
+        return in_parts(lambda *z: discrepancy([shares(softmax(one, 1)) for one in z], self.distance), *logits)
 
     def _cross_entropy(self, output: Output, y: Tensor) -> Tensor:
         """sum_k CE(p_k, y), the mean over the batch for each head."""
@@ -124,9 +131,13 @@ class MCDAL(Scored):
 
     def _shares(self, p: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *places c"]:
         """What the distance compares: class shares of the whole image, or those of each place."""
-        return self._task.pooled(p) if self.compared == "image" else p.movedim(1, -1)
+        return self._task.pooled(p) if self.compared == "image" else _by_place(p)
 
     def _descend(self, loss: Tensor) -> None:
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self._optimizer.step()
+
+
+def _by_place(p: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space c"]:
+    return p.movedim(1, -1)

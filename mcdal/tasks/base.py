@@ -34,6 +34,8 @@ class Task(ABC):
     """How much each class counts in the loss; None: all the same."""
     headline: ClassVar[str]
     """The metric that curves are drawn of."""
+    colours: tuple[tuple[int, int, int], ...] | None = None
+    """How each class is shown to people, red, green and blue, 0 to 255; None: as the report chooses."""
 
     @abstractmethod
     def fault(self, answer: int | UInt8[np.ndarray, "h w"], size: tuple[int, int]) -> str | None:

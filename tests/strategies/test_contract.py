@@ -1,11 +1,14 @@
 """Every registered strategy keeps the contract; a new one is tested without writing a test."""
 
+import copy
 from functools import partial
 
+import numpy as np
 import pytest
 
 from mcdal.errors import ConfigError
 from mcdal.registry import listed, load
+from mcdal.showing import heat
 from mcdal.strategies.batch_bald import BatchBALD
 from mcdal.strategies.core_set import CoreSet
 from mcdal.strategies.daal import DAAL
@@ -17,6 +20,8 @@ from mcdal.strategies.sraal import SRAAL
 from mcdal.strategies.uherding import UHerding
 from mcdal.strategies.vaal import VAAL
 from mcdal.testing import (
+    NUMERICS,
+    assert_same,
     check_continues,
     check_leaves_task_model_alone,
     check_picks_are_valid,
@@ -70,6 +75,18 @@ ABLE = {name: make for name, make in EVERY.items() if "segmentation" in make().a
 @pytest.mark.parametrize("name", ABLE)
 def test_contract_on_scenes(name, check):
     check(ABLE[name], fake_scenes())
+
+
+@pytest.mark.parametrize("name", ABLE)
+def test_where_it_looks_is_seen_without_a_trace(name):
+    trained = fake_trained(ABLE[name](), pool=fake_scenes())
+    before = copy.deepcopy(trained.model.state_dict())
+    rows = trained.rows()
+    maps = heat(trained.model, trained.pool, np.array([5, 1]), trained.strategy, numerics=NUMERICS)
+    assert maps is None or (maps.shape == (2, 8, 8) and np.isfinite(maps).all())
+    assert_same(trained.model.state_dict(), before, "looking left a trace in the model")
+    again = trained.rows()
+    np.testing.assert_array_equal(rows.score, again.score, err_msg="looking left a trace in the strategy")
 
 
 @pytest.mark.parametrize("name", sorted(EVERY.keys() - ABLE.keys()))
