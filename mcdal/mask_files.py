@@ -33,6 +33,14 @@ class MaskFolder:
             write_atomically(path, sink.getvalue())
         return name
 
+    def size(self, name: str) -> tuple[int, int]:
+        """Height and width, of the file's head alone."""
+        try:
+            with Image.open(self.path(name), formats=("PNG",)) as image:
+                return image.height, image.width
+        except OSError as error:
+            raise PoolError(f"{self.path(name)}: the mask cannot be read: {error}") from error
+
     def path(self, name: str) -> Path:
         return self.folder / name[:2] / f"{name}.png"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, SupportsFloat
 
 import numpy as np
+from jaxtyping import Int
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
@@ -224,6 +225,11 @@ class Store:
     def masks(self, size: tuple[int, int]) -> Masks:
         """The masks that labels are numbers of, all of one height and width; those of later labels too."""
         return KeptMasks(self._masks, _MaskNames(self), size)
+
+    def mask_pixels(self, number: int) -> Int[np.ndarray, " 256"]:
+        """How many pixels of a mask, of whatever size, have each value."""
+        size = self._masks.size(_MaskNames(self)[number])
+        return self.masks(size).pixels(number)
 
     def labels(self, run_id: str, through: int | None = None) -> dict[str, int]:
         """The newest label of each sample, of those asked for in rounds 0 to `through` (default: all)."""

@@ -1,4 +1,4 @@
-"""Which classes the picks belong to, round by round, and how well each class is recognised at the end."""
+"""Which classes the picks belong to or show, round by round, and how well each class is recognised at the end."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from mcdal.report.ink import BLUE, FAINT, GREY, INK, MUTED, STYLE, Cell, Drawing, Table, drawn, panel, sheet, words
+from mcdal.report.kinds import MASKS
 from mcdal.report.queries import Run
 from mcdal.report.words import count, one_line, shortened
 
@@ -19,7 +20,9 @@ WIDTH, TOP, BOTTOM, NAMES, TOTALS = 380.0, 52.0, 12.0, 92.0, 84.0
 
 
 def class_counts(run: Run) -> Int[np.ndarray, "rounds classes"]:
-    """Labels by round and class, of those given so far."""
+    """Labels by round and class, of those given so far; of masks, how many show the class."""
+    if run.kind is MASKS:
+        return _shown_counts(run)
     classes = len(run.record.classes)
     counts = np.zeros((len(run.rounds), classes), dtype=np.int64)
     for i, round in enumerate(run.rounds):
@@ -29,10 +32,19 @@ def class_counts(run: Run) -> Int[np.ndarray, "rounds classes"]:
     return counts
 
 
-def class_accuracy(run: Run) -> list[float | None]:
-    """Test accuracy by class after the last finished round; None where it was not recorded."""
-    last = run.finished[-1].metrics if run.finished else {}
-    return [last.get(f"test/accuracy/{name}") for name in run.record.classes]
+def _shown_counts(run: Run) -> Int[np.ndarray, "rounds classes"]:
+    classes = len(run.record.classes)
+    counts = np.zeros((len(run.rounds), classes), dtype=np.int64)
+    for i, round in enumerate(run.rounds):
+        for number, n in zip(*np.unique(run.given[round.number], return_counts=True), strict=True):
+            counts[i, [c for c in run.shown.get(int(number), ()) if c < classes]] += n
+    return counts
+
+
+def class_metric(run: Run, round: int = -1) -> list[float | None]:
+    """Test accuracy or IoU by class after a finished round, the last by default; None where it was not recorded."""
+    reached = run.finished[round].metrics if run.finished else {}
+    return [reached.get(f"{run.kind.by_class}{name}") for name in run.record.classes]
 
 
 def balance_figure(run: Run, name: str) -> Drawing | None:
@@ -46,26 +58,32 @@ def balance_figure(run: Run, name: str) -> Drawing | None:
         for i, number in enumerate(numbers)
         for c, class_name in enumerate(run.record.classes)
     ]
-    table = Table(("round", "class", "class_name", "labels"), rows)
+    masks = run.kind is MASKS
+    table = Table(("round", "class", "class_name", "images" if masks else "labels"), rows)
+    what = "images that show each," if masks else "labels"
     with rc_context(STYLE):
-        figure = _figure(numbers, counts, [one_line(c) for c in run.record.classes], class_accuracy(run))
-        return drawn(name, f"Labels by class and round, {run.record.run_id}", figure, table)
+        reached = class_metric(run)
+        whole = "all" if masks else "all labels"
+        text = f"{what} by round; right: {whole} (dashed: mean)" + (
+            f", {run.kind.by_class_name}" if any(reached) else ""
+        )
+        figure = _figure(numbers, counts, [one_line(c) for c in run.record.classes], reached, text)
+        alt = f"{'Images that show each class' if masks else 'Labels by class'} and round, {run.record.run_id}"
+        return drawn(name, alt, figure, table)
 
 
 def _figure(
-    rounds: Sequence[int], counts: Int[np.ndarray, "r c"], classes: Sequence[str], accuracy: Sequence[float | None]
+    rounds: Sequence[int],
+    counts: Int[np.ndarray, "r c"],
+    classes: Sequence[str],
+    accuracy: Sequence[float | None],
+    subtitle: str,
 ) -> Figure:
     row = 16.0 if len(classes) <= 24 else 8.6
     height = row * len(classes)
     figure = sheet(WIDTH, TOP + height + BOTTOM)
     words(figure, 0.0, 12.0, "Classes of the images asked for", size=10.5, weight="bold")
-    words(
-        figure,
-        0.0,
-        27.0,
-        "labels by round; right: all labels (dashed: mean)" + (", test accuracy" if any(accuracy) else ""),
-        color=MUTED,
-    )
+    words(figure, 0.0, 27.0, subtitle, color=MUTED)
     room = WIDTH - NAMES - TOTALS
     cells = panel(figure, NAMES, TOP, min(room, 34.0 * len(rounds)), height)
     _cells(cells, rounds, counts)

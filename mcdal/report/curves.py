@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from mcdal.report.experiments import ACCURACY, Curve, Experiment, Summary, summarize
+from mcdal.report.experiments import Curve, Experiment, Summary, summarize
 from mcdal.report.ink import GREY, MUTED, SERIES, STYLE, Cell, Drawing, Table, drawn, panel, sheet, words
-from mcdal.report.words import MINUS, count, percent, points, shortened
+from mcdal.report.words import MINUS, count, percent, points, shortened, titled
 
 WIDTH, HEIGHT = 380.0, 280.0
 LEFT, TOP, BOTTOM, LABELS = 34.0, 42.0, 40.0, 112.0
@@ -90,7 +90,7 @@ def learning_curve(experiment: Experiment, metric: str, title: str, name: str, l
 
 
 def difference_curve(experiment: Experiment, name: str, looks: Looks) -> Drawing | None:
-    """Test accuracy minus Random's at equal seeds, or None where nothing can be paired."""
+    """The headline minus Random's at equal seeds, or None where nothing can be paired."""
     paired = [(g, pairs) for g in experiment.groups if (pairs := experiment.differences(g))]
     if not paired:
         return None
@@ -104,9 +104,12 @@ def difference_curve(experiment: Experiment, name: str, looks: Looks) -> Drawing
         for run, other, c in pairs
         for labels, value in c.items()
     ]
-    table = Table(("run_id", "random_run_id", "strategy", "group", "seed", "labels", f"{ACCURACY} difference"), rows)
+    table = Table(
+        ("run_id", "random_run_id", "strategy", "group", "seed", "labels", experiment.kind.difference_name), rows
+    )
     with rc_context(STYLE):
-        figure, axes = _frame("Test accuracy minus Random’s, percentage points", f"{experiment.title}, equal seeds")
+        what = titled(experiment.kind.headline_name)
+        figure, axes = _frame(f"{what} minus Random’s, percentage points", f"{experiment.title}, equal seeds")
         axes.axhline(0, color=GREY, linewidth=1.2)
         _draw(axes, lines, points)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:+g}".replace("-", MINUS) if v else "0"))

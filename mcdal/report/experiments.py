@@ -9,11 +9,9 @@ from functools import cached_property
 
 import numpy as np
 
+from mcdal.report.kinds import ONE_CLASS, Kind
 from mcdal.report.queries import Run
 from mcdal.report.words import overrides_text, strategy_name
-
-ACCURACY = "test/accuracy"
-BALANCED = "test/balanced_accuracy"
 
 Curve = Mapping[int, float]
 """A metric by number of labels."""
@@ -55,11 +53,11 @@ class Group:
         changed = overrides_text(self.runs[0].record)
         return strategy_name(self.strategy) + (f" ({changed})" if changed else "")
 
-    def curves(self, metric: str = ACCURACY) -> list[tuple[Run, Curve]]:
-        """Of the runs that have at least one point."""
-        return [(run, c) for run in self.runs if (c := curve(run, metric))]
+    def curves(self, metric: str = "") -> list[tuple[Run, Curve]]:
+        """Of the runs that have at least one point; of the metric that their task is drawn by, unless another is named."""
+        return [(run, c) for run in self.runs if (c := curve(run, metric or run.kind.headline))]
 
-    def summaries(self, metric: str = ACCURACY) -> list[Summary]:
+    def summaries(self, metric: str = "") -> list[Summary]:
         """Where every run that has begun has a value: means over other seeds at each point would jump for no reason."""
         return summarize([c for _, c in self.curves(metric)])
 
@@ -84,9 +82,15 @@ class Experiment:
         return any(group.curves(metric) for group in self.groups)
 
     @property
-    def balanced_differs(self) -> bool:
-        """Whether balanced accuracy tells anything that accuracy does not."""
-        pairs = [(r.metrics.get(ACCURACY), r.metrics.get(BALANCED)) for run in self.runs for r in run.finished]
+    def kind(self) -> Kind:
+        """What labels are: the same for all its runs."""
+        return self.groups[0].runs[0].kind if self.groups else ONE_CLASS
+
+    @property
+    def beside_differs(self) -> bool:
+        """Whether the second metric, such as balanced accuracy, tells anything that the first does not."""
+        names = self.kind.headline, self.kind.beside
+        pairs = [[r.metrics.get(name) for name in names] for run in self.runs for r in run.finished]
         return any(a is not None and b is not None and abs(a - b) > 0.005 for a, b in pairs)
 
     def partner(self, group: Group) -> Group | None:
@@ -97,7 +101,7 @@ class Experiment:
         return alike[0] if alike else None
 
     def differences(self, group: Group) -> list[tuple[Run, Run, Curve]]:
-        """Run, Random's run of the same seed, and accuracy minus Random's by number of labels."""
+        """Run, Random's run of the same seed, and its headline minus Random's by number of labels."""
         partner = self.partner(group)
         random = {run.record.seed: (run, c) for run, c in partner.curves()} if partner else {}
         pairs: list[tuple[Run, Run, Curve]] = []
@@ -118,13 +122,13 @@ def summarize(curves: Sequence[Curve]) -> list[Summary]:
 
 
 def experiments(runs: Iterable[Run]) -> list[Experiment]:
-    """By recipe and scale in the order in which they were begun; Random comes last in each."""
-    found: dict[tuple[str, str], dict[tuple[str, str], list[Run]]] = {}
+    """By recipe, scale and task in the order in which they were begun; Random comes last in each."""
+    found: dict[tuple[str, str, str], dict[tuple[str, str], list[Run]]] = {}
     for run in runs:
         record = run.record
-        groups = found.setdefault((record.recipe, record.scale), {})
+        groups = found.setdefault((record.recipe, record.scale, run.kind.task.name), {})
         groups.setdefault((record.strategy, repr(sorted(record.overrides.items()))), []).append(run)
-    return [Experiment(*names, _ordered(groups.values())) for names, groups in found.items()]
+    return [Experiment(recipe, scale, _ordered(groups.values())) for (recipe, scale, _), groups in found.items()]
 
 
 def _ordered(groups: Iterable[list[Run]]) -> list[Group]:

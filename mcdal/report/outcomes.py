@@ -11,7 +11,7 @@ from mcdal.report.words import NARROW, count, percent, plural, points
 
 @dataclass(frozen=True)
 class Outcome:
-    """One strategy's line at the head of the page. value: its accuracy, or empty before the first finished round."""
+    """One strategy's line at the head of the page. value: its accuracy or mean IoU, or empty before the first finished round."""
 
     title: str
     look: Look
@@ -23,12 +23,17 @@ class Outcome:
 def outcomes(experiment: Experiment, looks: Looks) -> list[Outcome]:
     """In the order of the figure's groups."""
     return [
-        Outcome(group.title, looks[group.strategy, group.title], *_reached(group), _versus(experiment, group))
+        Outcome(
+            group.title,
+            looks[group.strategy, group.title],
+            *_reached(group, experiment.kind.headline_name),
+            _versus(experiment, group),
+        )
         for group in experiment.groups
     ]
 
 
-def _reached(group: Group) -> tuple[str, str]:
+def _reached(group: Group, name: str) -> tuple[str, str]:
     """The value and its sentence, at the largest number of labels that all begun runs of the group have reached."""
     begun = len(group.curves())
     if not begun:
@@ -39,7 +44,7 @@ def _reached(group: Group) -> tuple[str, str]:
     last = summaries[-1]
     running = any(status_of(run).kind != "finished" for run in group.runs)
     seeds = f"mean of {plural(last.seeds, 'seed')}, from {percent(last.low)} to {percent(last.high)}"
-    text = f"test accuracy with {plural(last.labels, 'label')}: {seeds if last.seeds > 1 else 'one seed'}"
+    text = f"{name} with {plural(last.labels, 'label')}: {seeds if last.seeds > 1 else 'one seed'}"
     more = len(group.runs) - begun
     if running:
         text += (

@@ -8,12 +8,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mcdal.report import words
 from mcdal.report.balance import balance_figure
+from mcdal.report.class_iou import class_figure, comparison_figure
 from mcdal.report.curves import Look, Looks, difference_curve, learning_curve, looks
-from mcdal.report.experiments import ACCURACY, BALANCED, Experiment, curve, experiments
+from mcdal.report.experiments import Experiment, curve, experiments
 from mcdal.report.gallery import Strip, pictures_per_round, read_gallery
 from mcdal.report.ink import VARIABLES, Drawing
+from mcdal.report.kinds import MASKS
 from mcdal.report.outcomes import Outcome, caution, outcomes, remarks
 from mcdal.report.queries import Run
+from mcdal.report.scenes import Scenes, read_scenes, scenes_per_run
 from mcdal.report.scores import read_scores, score_figure
 from mcdal.report.settings import Setting, config_sections, environment
 from mcdal.report.status import Status, history, status_of
@@ -43,9 +46,11 @@ class RunChapter:
     rounds: RoundTable
     metrics: RoundTable | None
     drawings: Sequence[Drawing]
+    scenes: Scenes | None
     strips: Sequence[Strip]
     unreadable: Sequence[str]
     no_scores: bool
+    dense: bool
     config: Mapping[str, Sequence[Setting]]
     environment: Sequence[Setting]
     history: str
@@ -112,13 +117,13 @@ def build_page(runs: Sequence[Run]) -> Page:
     """Draws everything. The runs appear by experiment and group, in the order of their figures."""
     found = experiments(runs)
     seen = looks(found)
-    pictures = pictures_per_round(sum(len(run.rounds) for run in runs))
+    pictures, scenes = pictures_per_round(sum(len(run.rounds) for run in runs)), scenes_per_run(len(runs))
     ordered = [(run, seen[g.strategy, g.title]) for e in found for g in e.groups for run in g.runs]
     names = unique([words.slug(run.record.run_id) for run, _ in ordered])
     folders = unique([words.slug(f"{e.recipe}-{e.scale}") for e in found])
     return Page(
         [_chapter(e, folder, seen) for e, folder in zip(found, folders, strict=True)],
-        [_run_chapter(run, name, look, pictures) for (run, look), name in zip(ordered, names, strict=True)],
+        [_run_chapter(run, name, look, pictures, scenes) for (run, look), name in zip(ordered, names, strict=True)],
     )
 
 
@@ -134,26 +139,34 @@ def unique(names: Sequence[str]) -> list[str]:
 
 def _chapter(experiment: Experiment, folder: str, looks: Looks) -> Chapter:
     drawings: list[Drawing] = []
-    if experiment.has(ACCURACY):
-        drawings.append(learning_curve(experiment, ACCURACY, "Test accuracy, %", f"curves/{folder}_accuracy", looks))
+    kind = experiment.kind
+    if experiment.has(kind.headline):
+        name = f"curves/{folder}_{kind.task.headline}"
+        title = f"{words.titled(kind.headline_name)}, %"
+        drawings.append(learning_curve(experiment, kind.headline, title, name, looks))
     if difference := difference_curve(experiment, f"curves/{folder}_minus_random", looks):
         drawings.append(difference)
-    if experiment.balanced_differs:
-        name = f"curves/{folder}_balanced_accuracy"
-        drawings.append(learning_curve(experiment, BALANCED, "Balanced test accuracy, %", name, looks))
+    if experiment.beside_differs:
+        name = f"curves/{folder}_{kind.beside.removeprefix('test/')}"
+        title = f"{words.titled(kind.beside_name)}, %"
+        drawings.append(learning_curve(experiment, kind.beside, title, name, looks))
+    if compared := comparison_figure(experiment, f"curves/{folder}_class_iou"):
+        drawings.append(compared)
     return Chapter(experiment, outcomes(experiment, looks), drawings)
 
 
-def _run_chapter(run: Run, name: str, look: Look, pictures: int) -> RunChapter:
+def _run_chapter(run: Run, name: str, look: Look, pictures: int, most_scenes: int) -> RunChapter:
     scores = read_scores(run)
     scored = {m.round for m in scores.rounds}
     strips, broken = read_gallery(run, pictures, scored)
+    scenes, colours, lost = read_scenes(run, most_scenes)
     figures = (
+        class_figure(run, colours, f"runs/{name}_class_iou"),
         score_figure(run, scores, f"runs/{name}_scores"),
         time_figure(run, f"runs/{name}_seconds"),
         balance_figure(run, f"runs/{name}_classes"),
     )
-    points = list(curve(run, ACCURACY).items())
+    points = list(curve(run, run.kind.headline).items())
     changed = words.overrides_text(run.record)
     return RunChapter(
         run=run,
@@ -165,13 +178,21 @@ def _run_chapter(run: Run, name: str, look: Look, pictures: int) -> RunChapter:
         rounds=round_table(run),
         metrics=metric_table(run),
         drawings=[f for f in figures if f is not None],
+        scenes=scenes,
         strips=strips,
-        unreadable=[*scores.unreadable, *broken],
+        unreadable=[*scores.unreadable, *broken, *lost, *_told(run.faults)],
         no_scores=len(run.rounds) > 1 and not scored and not scores.unreadable,
+        dense=run.kind is MASKS,
         config=config_sections(run),
         environment=environment(run),
         history=history(run),
     )
+
+
+def _told(faults: Sequence[str]) -> list[str]:
+    """What is wrong with masks: the first few, and how many more."""
+    more = [f"And {words.plural(len(faults) - 3, 'mask')} more that cannot be read."] if len(faults) > 3 else []
+    return [f"{fault}." for fault in faults[:3]] + more
 
 
 def render(page: Page) -> str:

@@ -1,7 +1,7 @@
 """Reads runs from the store into plain values: one state of the store throughout, nothing is changed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from itertools import groupby, repeat
@@ -16,10 +16,11 @@ from sqlalchemy import Connection, Table, select
 from mcdal import schema
 from mcdal.artifacts import Artifacts
 from mcdal.database import plain_rows
-from mcdal.errors import StoreError
+from mcdal.errors import McdalError, StoreError
 from mcdal.pool.base import Quarantined
+from mcdal.report.kinds import MASKS, ONE_CLASS, Kind
 from mcdal.store import RunRecord, Store
-from mcdal.values import Ids
+from mcdal.values import VOID, Ids
 
 NO_LABEL = np.iinfo(np.int64).min
 
@@ -54,7 +55,11 @@ class Round:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything the store knows of a run. held: some process is working on it now."""
+    """Everything the store knows of a run. held: some process is working on it now.
+
+    labels: class indices, or numbers of masks. shown: the classes that each of these masks shows. faults: masks that could
+    not be read, in words.
+    """
 
     record: RunRecord
     rounds: Sequence[Round]
@@ -63,6 +68,14 @@ class Run:
     quarantine: Sequence[Quarantined]
     artifacts: Artifacts
     held: bool
+    shown: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    faults: Sequence[str] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What a label of this run is: as was recorded, or as its metrics tell."""
+        told = self.record.config.get("task") == MASKS.task.name
+        return MASKS if told or any(MASKS.headline in r.metrics for r in self.rounds) else ONE_CLASS
 
     @property
     def finished(self) -> list[Round]:
@@ -93,9 +106,37 @@ def read_runs(out: Path, run_ids: Sequence[str] = ()) -> list[Run]:
             raise StoreError(f"no run {', '.join(map(repr, missing))} in {out}; the runs there are: {there}")
         wanted = dict.fromkeys(run_ids or known)
         with store.read() as connection:
-            return [_read(connection, known[id], Artifacts(out / "runs" / id)) for id in wanted]
+            found = [_read(connection, known[id], Artifacts(out / "runs" / id)) for id in wanted]
+        looking = ShownClasses(store)
+        return [looking.at(run) if run.kind is MASKS else run for run in found]
     finally:
         store.close()
+
+
+class ShownClasses:
+    """Which classes the masks of a store show. Each mask is read once, however many runs were given it."""
+
+    def __init__(self, store: Store):
+        self._store = store
+        self._known: dict[int, tuple[int, ...]] = {}
+        self._faults: dict[int, str] = {}
+
+    def at(self, run: Run) -> Run:
+        """The run with what its masks show."""
+        numbers = dict.fromkeys(run.labels.values())
+        for number in numbers:
+            if number not in self._known and number not in self._faults:
+                self._look(number)
+        shown = {n: self._known[n] for n in numbers if n in self._known}
+        return replace(run, shown=shown, faults=[self._faults[n] for n in numbers if n in self._faults])
+
+    def _look(self, number: int) -> None:
+        try:
+            pixels = self._store.mask_pixels(number)
+        except McdalError as error:
+            self._faults[number] = str(error)
+        else:
+            self._known[number] = tuple(np.flatnonzero(pixels[:VOID]).tolist())
 
 
 def _read(connection: Connection, record: RunRecord, artifacts: Artifacts) -> Run:

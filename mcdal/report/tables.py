@@ -9,6 +9,8 @@ from mcdal.report.words import count, duration, percent, plural, significant
 COLUMNS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "test/accuracy": ("test accuracy", percent),
     "test/balanced_accuracy": ("balanced", percent),
+    "test/mean_iou": ("test mean IoU", percent),
+    "test/pixel_accuracy": ("pixel accuracy", percent),
     "test/loss": ("test loss", significant),
     "train/loss": ("train loss", significant),
     "train/accuracy": ("train accuracy", percent),
@@ -51,8 +53,8 @@ def _state(run: Run, round: Round) -> str:
 
 
 def metric_table(run: Run) -> RoundTable | None:
-    """Every recorded number by name, one column a round, the accuracy of single classes left to its figure."""
-    names = sorted({n for r in run.rounds for n in r.metrics if not n.startswith("test/accuracy/")})
+    """Every recorded number by name, one column a round, those of single classes left to their figures."""
+    names = sorted({n for r in run.rounds for n in r.metrics if not n.startswith(run.kind.by_class)})
     if not names:
         return None
     rows = [[n, *(significant(r.metrics[n]) if n in r.metrics else "" for r in run.finished)] for n in names]

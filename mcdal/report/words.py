@@ -42,6 +42,11 @@ def significant(number: float) -> str:
     return f"{number:#.3g}".rstrip(".").replace("-", MINUS)
 
 
+def rounded(number: float) -> str:
+    """Two significant digits, as the ends of a scale need: 0.00954 -> 0.0095."""
+    return f"{number:.2g}".replace("-", MINUS)
+
+
 def duration(seconds: float) -> str:
     """0.42 -> 0.4 s, 95 -> 1 min 35 s, 7300 -> 2 h 2 min, 200000 -> 2 d 8 h."""
     if not math.isfinite(seconds):
@@ -73,6 +78,11 @@ def strategy_name(name: str) -> str:
 def overrides_text(record: RunRecord) -> str:
     """`heads=4, epochs=2`: what was changed by hand, without the word `strategy` that goes without saying."""
     return one_line(", ".join(f"{k.removeprefix('strategy.')}={v}" for k, v in sorted(record.overrides.items())))
+
+
+def titled(text: str) -> str:
+    """The first letter as a heading has it, the others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def one_line(text: str) -> str:

@@ -41,6 +41,7 @@ class Example:
     outcomes: Sequence[str | None] = ("done",)
     quarantined: Sequence[Quarantined] = ()
     picture_side: int = 8
+    task: str = ""
 
     @property
     def run_id(self) -> str:
@@ -71,6 +72,8 @@ class Example:
             "train": {"steps": 120, "optimizer": {"lr": 0.1, "momentum": 0.9, "milestones": [80, 110]}, "batch": 64},
             "strategy": {"name": self.strategy, "heads": 2, "distance": "l1", "published": False},
         }
+        if self.task:
+            config["task"] = self.task
         return RunRecord(
             run_id=self.run_id,
             recipe=self.recipe,
