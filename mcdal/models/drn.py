@@ -4,7 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 from math import sqrt
-from typing import ClassVar, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -110,7 +110,7 @@ class DRN(Architecture):
     repeated to three.
     """
 
-    dense: ClassVar[bool] = True
+    dense = True
 
     name: Name = "drn_d_22"
     """Which of them: drn_d_22 has 15.9 million parameters, drn_c_26, drn_d_24 and drn_d_38 have more layers."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -71,7 +70,7 @@ class SmallSegmentationModel(Model):
 class SmallSegmentation(Architecture):
     """Residual blocks to stride 16, skips back to stride 4, a 1x1 convolution as the head, and a bilinear enlargement."""
 
-    dense: ClassVar[bool] = True
+    dense = True
 
     width: int = 24
     """Channels of the first stage; the others have 2, 4 and 8 times as many, and the features 2 times."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -107,7 +107,7 @@ class TorchvisionSegmentation(Architecture):
     Images of one channel are repeated to three. DeepLabV3 cannot be trained on one image at a time.
     """
 
-    dense: ClassVar[bool] = True
+    dense = True
 
     name: Name = "deeplabv3_resnet50"
     """torchvision's name: lraspp_mobilenet_v3_large has 3 million parameters, deeplabv3_resnet50 has 40 million."""
