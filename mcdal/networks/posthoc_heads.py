@@ -19,7 +19,7 @@ class PosthocHeads(nn.Module):
     `nn.Linear`, and under SGD the sum of their losses trains each as its own loss would. Samples lie last: along many of them a
     processor is quick, along few classes it is not.
 
-    The gradients are written out, since there are few of them and a fit takes some ten thousand small steps: with p = softmax(l)
+    The gradients are written out, since there are few of them and a fit takes thousands of small steps: with p = softmax(l)
     those with respect to the logits l are
 
         CE       p - [c = y]
@@ -74,7 +74,7 @@ class PosthocHeads(nn.Module):
 
 
 def _by_share_l1(own: Shares, p: Float[Tensor, "c b"]) -> tuple[Shares, Float[Tensor, ""]]:
-    """C dD/dp_k of each head, summed over the batch, and what is left of C D beside the sum of p_k . C dD/dp_k: the task's part.
+    """C dD/dp_k of each head, and what p_k . C dD/dp_k, summed over heads and rows, lacks of the sum of C D: the task's own term.
 
     For D is the sum of p_k . dD/dp_k over all members: |a - b| = (a - b) sign(a - b).
     """
