@@ -46,7 +46,7 @@ PAIRS, SEEDS, SHARE = (1, 2, 4, 8), 3, 0.05
 FEWER, MANY = (25, 50, 100), 400
 VARIANTS = {
     "weight decay 5e-4": MCDALPosthoc(pairs=SEEDS, weight_decay=5e-4),
-    "lr 1, weight decay 1e-4": MCDALPosthoc(pairs=SEEDS, lr=1.0, weight_decay=1e-4),
+    "lr 3, weight decay 3e-5": MCDALPosthoc(pairs=SEEDS, lr=3.0, weight_decay=3e-5),
     "weight decay 1e-5": MCDALPosthoc(pairs=SEEDS, weight_decay=1e-5),
     "features as they are, the paper's lr .1 and weight decay 5e-4": MCDALPosthoc(
         pairs=SEEDS, standardize=False, lr=0.1, weight_decay=5e-4

@@ -74,12 +74,12 @@ class MCDALPosthoc(Strategy):
     """Unlabeled rows a step; at most a sixteenth of them, since what converges is counted in steps."""
     labeled_batch_size: int = 256
     """Labeled rows a step, or all that there are."""
-    lr: float = 3.0
-    """Learning rate of SGD with momentum .9, times .2 after 30, 60 and 80 % of the steps. 3 suits features of length 1;
+    lr: float = 1.0
+    """Learning rate of SGD with momentum .9, times .2 after 30, 60 and 80 % of the steps. 1 suits features of length 1;
     without `standardize`, .1 is the paper's for those of its network."""
-    weight_decay: float = 3e-5
+    weight_decay: float = 1e-4
     """L2 penalty. Features of length 1 need larger weights than those of a network: under the paper's 5e-4 the heads are
-    less like MCDAL's own. With less than 1e-4 divided by lr a hundred passes do not converge."""
+    less like MCDAL's own. With less than 1e-4 divided by `lr` a hundred passes do not converge."""
     standardize: bool = True
     """Features of mean 0, equal deviations and length near 1, so that one learning rate fits all models; False: as they are."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
