@@ -7,8 +7,8 @@ them up.
 Steadiness (`--steadiness POOL=FOLDER ...`, minutes): a ResNet-10 of width 16 on 5,000 labels with four MCDALs beside it that
 differ by their initial heads alone (posthoc_models.py), and post-hoc heads on its features. Spearman's rank correlation over the
 unlabeled images, and the share of common picks in the top 5 %, between two fits: within a method (other seeds), between the
-methods, and after fewer passes and after 400. A fit's sets are independent: the score of `pairs` = k is the mean of the first k
-of eight.
+methods, after fewer passes and after 400, with other settings, and with products in bfloat16 and in float32. A fit's sets are
+independent: the score of `pairs` = k is the mean of the first k of eight.
 
 On a GPU (`--device cuda`): wall seconds of `select` where the rows were measured there, alone, into a file of its own.
 
@@ -20,6 +20,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -45,6 +46,7 @@ PAIRS, SEEDS, SHARE = (1, 2, 4, 8), 3, 0.05
 FEWER, MANY = (25, 50, 100), 400
 VARIANTS = {
     "weight decay 5e-4": MCDALPosthoc(pairs=SEEDS, weight_decay=5e-4),
+    "lr 3, weight decay 3e-5": MCDALPosthoc(pairs=SEEDS, lr=3.0, weight_decay=3e-5),
     "weight decay 1e-5": MCDALPosthoc(pairs=SEEDS, weight_decay=1e-5),
     "features as they are, the paper's lr .1 and weight decay 5e-4": MCDALPosthoc(
         pairs=SEEDS, standardize=False, lr=0.1, weight_decay=5e-4
@@ -166,13 +168,18 @@ def steadiness(name: str, data: Path, work: Path) -> dict[str, Any]:
     posthoc = {f"pairs={k}": [sets[:k].mean(0) for sets in by_seed] for k in PAIRS}
     for how, strategy in VARIANTS.items():
         posthoc[f"pairs=1, {how}"] = list(by_set(kept.rows, strategy, 0)[0])
+    coarse, exact = (
+        by_set(kept.rows, MCDALPosthoc(pairs=1, precision=how), 0)[0][0] for how in ("bfloat16", "float32")
+    )
     return {
         "test_accuracy": kept.accuracy,
         "unlabeled": len(joint[0]),
         "within": {m: agreement(combinations(s, 2)) for m, s in {"joint": joint, **posthoc}.items()},
         "with joint": {m: agreement(product(s, joint)) for m, s in posthoc.items()},
         "mean_l_dis": {m: float(np.mean(s)) for m, s in {"joint": joint, **posthoc}.items()},
+        "bfloat16 and float32": agreement([(coarse, exact)]),
         "convergence": convergence(kept.rows),
+        "convergence of variants": {how: converged(kept.rows, strategy) for how, strategy in VARIANTS.items()},
     }
 
 
@@ -184,6 +191,13 @@ def convergence(rows: Rows) -> dict[str, Any]:
         | {"l_dis": fitted.by_pass[-1], "change": fitted.change, "by_tenth": fitted.by_pass[:: max(1, passes // 10)]}
         for passes, (score, fitted) in fits.items()
     }
+
+
+def converged(rows: Rows, strategy: MCDALPosthoc) -> dict[str, float]:
+    """After all passes and after many, from the same start."""
+    fits = (replace(strategy, pairs=1, passes=passes) for passes in (PASSES, MANY))
+    few, many = (by_set(rows, fit, 0)[0][0] for fit in fits)
+    return agreement([(few, many)])
 
 
 def by_set(rows: Rows, strategy: MCDALPosthoc, seed: int) -> tuple[Float[np.ndarray, "s u"], Fit]:

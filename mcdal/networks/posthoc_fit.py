@@ -76,14 +76,16 @@ def fit(
     batch_size: int,
     labeled_batch_size: int,
     random: np.random.Generator,
+    precision: torch.dtype = torch.float32,
 ) -> list[float]:
     """Trains the heads by MCDAL's steps A and B, one of each a batch of unlabeled rows; gives the mean L_dis of each pass.
 
     A pass sees each unlabeled row once. y: class index of each row that `labeled` names. The heads are on the features' device.
+    precision: of the features and of products with them; heads, probabilities and sums are float32.
     """
     optimizer = optimization.optimizer(heads.parameters())
-    rows = _Shuffled(features, unlabeled, batch_size, random)
-    known = _Shuffled(features, labeled, min(labeled_batch_size, len(labeled)), random)
+    rows = _Shuffled(features, unlabeled, batch_size, random, precision)
+    known = _Shuffled(features, labeled, min(labeled_batch_size, len(labeled)), random, precision)
     classes = y[torch.from_numpy(known.order)].to(features.device)
     work = _Steps(heads, optimizer, (known.size, min(batch_size, len(unlabeled))))
     some_labeled = (batch for _ in iter(int, 1) for batch in known.once())  # endlessly
@@ -126,11 +128,12 @@ def _step(
     z_u: Float[Tensor, "u d"],
     p_u: Float[Tensor, "u c"],
 ) -> Float[Tensor, ""]:
+    few, many = 1 / len(z), -1 / (len(z_u) * p_u.shape[1])
     with torch.no_grad():
-        heads.set_gradient((heads.cross_entropy_slope(z, y), z))
+        heads.set_gradient((few, heads.cross_entropy_slope(z, y), z))
         optimizer.step()
         apart, total = heads.discrepancy_slope(z_u, p_u)
-        heads.set_gradient((heads.cross_entropy_slope(z, y), z), (apart.neg_(), z_u))
+        heads.set_gradient((few, heads.cross_entropy_slope(z, y), z), (many, apart, z_u))
         optimizer.step()
     return total.double() / heads.sets
 
@@ -142,12 +145,16 @@ class _Shuffled:
     a full batch.
     """
 
-    def __init__(self, features: Features, positions: Positions, size: int, random: np.random.Generator):
+    def __init__(
+        self, features: Features, positions: Positions, size: int, random: np.random.Generator, precision: torch.dtype
+    ):
         self.order: Positions = random.permutation(positions)
         self.batches, self.size = -(-len(positions) // size), size
-        self._features, self._random = features, random
+        self._features, self._random, self._precision = features, random, precision
         width = features.vector.shape[1] + features.probabilities.shape[1]
-        self._kept = _read(features, self.order) if 4 * width * len(positions) <= _room(features.device) else None
+        self._kept = (
+            _read(features, self.order, precision) if 4 * width * len(positions) <= _room(features.device) else None
+        )
 
     def once(self) -> Iterator[slice | Int[Tensor, " b"]]:
         """Batches that name each row once, in random order; one of them may be smaller."""
@@ -162,7 +169,8 @@ class _Shuffled:
     def __getitem__(self, batch: slice | Int[Tensor, " b"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b c"]]:
         if self._kept is not None:
             return self._kept[0][batch], self._kept[1][batch]
-        return self._features[self.order[batch if isinstance(batch, slice) else batch.numpy()]]
+        z, p = self._features[self.order[batch if isinstance(batch, slice) else batch.numpy()]]
+        return z.to(self._precision), p
 
 
 def _room(device: torch.device) -> int:
@@ -170,13 +178,16 @@ def _room(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else KEPT
 
 
-def _read(features: Features, order: Positions) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n c"]]:
+def _read(
+    features: Features, order: Positions, precision: torch.dtype
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n c"]]:
     """z and p of these rows, a part at a time: what is on its way to a device is not all in memory twice.
 
     p lies there as the heads give theirs, samples last.
     """
     (n, d), c = (len(order), features.vector.shape[1]), features.probabilities.shape[1]
-    z, p = torch.empty(n, d, device=features.device), torch.empty(c, n, device=features.device)
+    z = torch.empty(n, d, dtype=precision, device=features.device)
+    p = torch.empty(c, n, device=features.device)
     for first in range(0, n, AT_ONCE):
         part = slice(first, first + AT_ONCE)
         z[part], p.T[part] = features[order[part]]

@@ -19,11 +19,13 @@ class PosthocHeads(nn.Module):
     `nn.Linear`, and under SGD the sum of their losses trains each as its own loss would. Samples lie last: along many of them a
     processor is quick, along few classes it is not.
 
-    The gradients are written out, since there are few of them and a fit takes some ten thousand small steps: with p = softmax(l)
+    The gradients are written out, since there are few of them and a fit takes thousands of small steps: with p = softmax(l)
     those with respect to the logits l are
 
         CE       p - [c = y]
         d        p (g - p . g)     where g_c = dd / dp_c; for l1, 1/C times the sum of sign(p_c - q_c) over the others q
+
+    Products are in the precision of z, where that is less than that of the weights; everything else is in theirs.
     """
 
     def __init__(self, d: int, classes: int, sets: int, heads: int, distance: Distance):
@@ -35,7 +37,9 @@ class PosthocHeads(nn.Module):
 
     def forward(self, z: Float[Tensor, "b d"]) -> Shares:
         """Class probabilities."""
-        logits = torch.addmm(self.linear.bias[:, None], self.linear.weight, z.T)
+        weight, bias = self.linear.weight, self.linear.bias[:, None]
+        same = z.dtype is weight.dtype
+        logits = torch.addmm(bias, weight, z.T) if same else (weight.to(z.dtype) @ z.T).to(weight.dtype).add_(bias)
         return logits.view(*self._shape, len(z)).softmax(2)
 
     def discrepancy(self, z: Float[Tensor, "b d"], p: Float[Tensor, "b c"]) -> Float[Tensor, "b s"]:
@@ -45,41 +49,42 @@ class PosthocHeads(nn.Module):
         return discrepancy(members, self._distance).T
 
     def cross_entropy_slope(self, z: Float[Tensor, "b d"], y: Int[Tensor, " b"]) -> Float[Tensor, "shc b"]:
-        """Of sum_k CE(p_k, y), the mean over the batch, with respect to the logits."""
+        """Of sum_k CE(p_k, y), the sum over the batch, with respect to the logits."""
         slope: Tensor = self(z)
         right = y == torch.arange(slope.shape[2], device=y.device)[:, None]
-        return slope.sub_(right.to(slope.dtype)).flatten(0, 2).div_(len(y))
+        return slope.sub_(right.to(slope.dtype)).flatten(0, 2)
 
     def discrepancy_slope(
         self, z: Float[Tensor, "b d"], p: Float[Tensor, "b c"]
     ) -> tuple[Float[Tensor, "shc b"], Float[Tensor, ""]]:
-        """Of L_dis, the mean over the batch, with respect to the logits; and the sum of D over batch and sets."""
+        """Of C times L_dis, the sum over the batch, with respect to the logits; and the sum of D over batch and sets."""
         own = self(z)
-        by_share, total = _by_share_l1(own, p.T) if self._distance == "l1" else _by_share(own, p, self._distance)
-        slope = by_share.mul_(own)
-        slope.sub_(own.mul_(slope.sum(2, keepdim=True)))
-        return slope.flatten(0, 2).div_(len(z)), total
+        slope, rest = _by_share_l1(own, p.T) if self._distance == "l1" else _by_share(own, p, self._distance)
+        inner = slope.mul_(own).sum(2, keepdim=True)
+        total = (inner.sum() + rest) / p.shape[1]
+        return slope.sub_(own.mul_(inner)).flatten(0, 2), total
 
-    def set_gradient(self, *parts: tuple[Float[Tensor, "shc _"], Float[Tensor, "_ d"]]) -> None:
-        """That of a loss, from its slopes with respect to the logits of some rows and these rows: the sum of all parts."""
-        (slope, z), *more = parts
-        weight, bias = slope @ z, slope.sum(1)
-        for slope, z in more:
-            weight.addmm_(slope, z)
-            bias += slope.sum(1)
+    def set_gradient(self, *parts: tuple[float, Float[Tensor, "shc _"], Float[Tensor, "_ d"]]) -> None:
+        """That of a loss, each part a factor, the slope of a sum over some rows with respect to their logits, and these rows."""
+        weight, bias = torch.zeros_like(self.linear.weight), torch.zeros_like(self.linear.bias)
+        for factor, slope, z in parts:
+            weight.add_(slope.to(z.dtype) @ z, alpha=factor)
+            bias.add_(slope.sum(1), alpha=factor)
         self.linear.weight.grad, self.linear.bias.grad = weight, bias
 
 
 def _by_share_l1(own: Shares, p: Float[Tensor, "c b"]) -> tuple[Shares, Float[Tensor, ""]]:
-    """dD/dp_k of each head, and the sum of D, which is that of p_k . dD/dp_k over all members: |a - b| = (a - b) sign(a - b)."""
+    """C dD/dp_k of each head, and what p_k . C dD/dp_k, summed over heads and rows, lacks of the sum of C D: the task's own term.
+
+    For D is the sum of p_k . dD/dp_k over all members: |a - b| = (a - b) sign(a - b).
+    """
     slope = (own - p).sign_()
-    of_p = slope.sum((0, 1)).mul_(p).sum()
+    rest = -slope.sum((0, 1)).mul_(p).sum()
     for i, k in combinations(range(own.shape[1]), 2):
         sign = (own[:, i] - own[:, k]).sign_()
         slope[:, i].add_(sign)
         slope[:, k].sub_(sign)
-    total = torch.dot(slope.flatten(), own.flatten()) - of_p
-    return slope.div_(len(p)), total / len(p)
+    return slope, rest
 
 
 def _by_share(own: Shares, p: Float[Tensor, "b c"], distance: Distance) -> tuple[Shares, Float[Tensor, ""]]:
@@ -87,6 +92,6 @@ def _by_share(own: Shares, p: Float[Tensor, "b c"], distance: Distance) -> tuple
     with torch.enable_grad():
         leaf = own.detach().requires_grad_()
         members = [p.expand(len(own), -1, -1), *leaf.transpose(2, 3).unbind(1)]
-        total = discrepancy(members, distance).sum()
+        total = p.shape[1] * discrepancy(members, distance).sum()
     (slope,) = torch.autograd.grad(total, leaf)
-    return slope, total.detach()
+    return slope, total.detach() - (slope * own).sum()

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import nn
 from torch.nn import functional as F
 
@@ -105,7 +106,7 @@ def test_slopes_are_the_gradients(distance, number):
     expected = torch.autograd.grad(loss, [heads.linear.weight, heads.linear.bias])
     with torch.no_grad():
         slope, total = heads.discrepancy_slope(z, p)
-        heads.set_gradient((heads.cross_entropy_slope(z, y), z), (-slope, z))
+        heads.set_gradient((1 / 8, heads.cross_entropy_slope(z, y), z), (-1 / (8 * 3), slope, z))
     torch.testing.assert_close([heads.linear.weight.grad, heads.linear.bias.grad], list(expected), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(total, heads.discrepancy(z, p).sum().detach(), rtol=1e-4, atol=1e-6)
 
@@ -239,3 +240,34 @@ def test_wrong_input_is_named():
     given.probabilities[4, 1] = np.nan
     with pytest.raises(SelectionError, match=f"probabilities of '{given.ids[4]}' are not finite"):
         select(MCDALPosthoc(), given, 3)
+
+
+def test_products_in_bfloat16_give_nearly_the_same_scores():
+    """As a processor with instructions for it computes; heads, sums and scores are float32 all the same."""
+    given, found = rows(n=800, d=32, c=5, labels=100), {}
+    for precision in ("float32", "bfloat16"):
+        strategy = MCDALPosthoc(passes=30, precision=precision)
+        picks = select(strategy, given, 700)
+        assert picks.score.dtype == np.float64
+        found[precision] = picks.score[np.argsort(picks.ids)], strategy.fitted.by_pass
+    (exact, by_pass), (coarse, coarse_by_pass) = found.values()
+    assert 0 < np.abs(exact - coarse).mean() < 0.04 * exact.mean()
+    assert spearmanr(exact, coarse).statistic > 0.99
+    np.testing.assert_allclose(coarse_by_pass, by_pass, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("precision", "native", "expected"),
+    [
+        ("auto", True, torch.bfloat16),
+        ("auto", False, torch.float32),
+        ("float32", True, torch.float32),
+        ("bfloat16", False, torch.bfloat16),
+    ],
+)
+def test_products_are_as_coarse_as_asked_for_or_as_the_processor_likes(precision, native, expected, monkeypatch):
+    seen = []
+    monkeypatch.setattr("mcdal.strategies.mcdal_posthoc.native_bfloat16", lambda device: native)
+    monkeypatch.setattr("mcdal.strategies.mcdal_posthoc.fit", lambda *given: seen.append(given[-1]) or [1.0])
+    select(MCDALPosthoc(precision=precision), rows(), 5)
+    assert seen == [expected]

@@ -25,9 +25,9 @@ def rows(n=1500, d=64, c=5, labels=300):
     )
 
 
-def measured_on(device, **fields):
+def measured_on(device, precision="float32", **fields):
     """A strategy that has measured a batch there."""
-    strategy, zeros = MCDALPosthoc(passes=20, **fields), torch.zeros(1, 2, device=device)
+    strategy, zeros = MCDALPosthoc(passes=20, precision=precision, **fields), torch.zeros(1, 2, device=device)
     strategy.measure(Batch(("x",), zeros[:, :, None, None], output=Output(zeros, zeros)))
     return strategy
 
@@ -47,6 +47,12 @@ def test_the_fit_is_that_of_the_cpu(distance, heads):
     assert spearmanr(here, there).statistic > 0.999
     np.testing.assert_allclose(there, here, rtol=0.01)
     np.testing.assert_allclose(there_by_pass, here_by_pass, rtol=0.001)
+
+
+def test_on_cuda_products_are_coarse_only_where_asked_for():
+    exact, auto, coarse = (fitted(measured_on("cuda", precision))[0] for precision in ("float32", "auto", "bfloat16"))
+    np.testing.assert_array_equal(auto, exact)
+    assert (coarse != exact).any() and spearmanr(coarse, exact).statistic > 0.99
 
 
 @pytest.mark.parametrize("distance", ["l1", "l2", "kl"])
