@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from mcdal.selection.covering import squared_lengths
 from mcdal.selection.k_center import chunks, part
 from mcdal.values import Ids
 
@@ -23,7 +22,7 @@ def by_id(ids: Ids, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
 def unit(vectors: Float[np.ndarray, "n d"], positions: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
     """These rows scaled to length 1; a row of zeros stays so. Copies them in float32: memory m x d."""
     scaled = np.empty((len(positions), vectors.shape[1]), dtype=np.float32)
-    for where in chunks(len(positions)):
+    for where in chunks(len(positions), 128):  # so few that their memory is not new from the system each time
         scaled[where] = torch.nn.functional.normalize(part(vectors, positions[where]), dim=1).numpy()
     return scaled
 
@@ -40,19 +39,18 @@ def typicality(
     k = min(neighbours, len(points) - 1)
     if k < 1:
         return np.zeros(len(asked), dtype=np.float64)
-    rows = torch.from_numpy(points)
-    norms = squared_lengths(rows, torch.float64)
-    found = np.empty(len(asked))
+    rows, found = torch.from_numpy(points), np.empty(len(asked))
     for where in chunks(len(asked), TILE[0]):
         these = torch.from_numpy(asked[where])
         here, near = rows[these].double(), torch.empty(len(these), 0, dtype=torch.float64)
         for there in chunks(len(points), TILE[1]):
-            squared = torch.addmm(norms[there], here, rows[there].double().T, alpha=-2)
+            others = rows[there].double()
+            squared = torch.addmm(others.square().sum(1), here, others.T, alpha=-2)
             squared[these[:, None] == torch.arange(there.start, there.stop)] = torch.inf  # itself
             near = torch.cat([near, squared.topk(min(k, squared.shape[1]), dim=1, largest=False).values], 1)
         if near.shape[1] > k:
             near = near.topk(k, dim=1, largest=False).values
-        exact = (near + norms[these, None]).clamp_min_(0).mean(1)
+        exact = (near + here.square().sum(1, keepdim=True)).clamp_min_(0).mean(1)
         found[where] = 1 / (exact.numpy() + 1e-5)
     return found
 

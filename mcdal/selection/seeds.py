@@ -44,19 +44,24 @@ def _best(
     count: int,
 ) -> list[int]:
     """Up to `count` of the drawn, one by one that which lowers the sum of `squared` the most; lowers it, in place."""
-    gain = (torch.from_numpy(squared) - apart).clamp_min_(0).sum(1).numpy()
     away = apart.numpy()
+    gain = np.array([_lowered(squared, row) for row in away])
     picks: list[int] = []
     while len(picks) < count:
         seen = np.zeros(len(drawn), dtype=bool)
         while not seen[best := int(gain.argmax())]:
-            gain[best], seen[best] = np.maximum(squared - away[best], 0).sum() if squared[drawn[best]] else 0, True
+            gain[best], seen[best] = _lowered(squared, away[best]) if squared[drawn[best]] else 0, True
         if gain[best] <= 0:
             break
         np.minimum(squared, away[best], out=squared)
         _settle(squared, own, int(drawn[best]))
         picks.append(int(drawn[best]))
     return picks
+
+
+def _lowered(squared: Float[np.ndarray, " n"], away: Float[np.ndarray, " n"]) -> float:
+    """How much less the sum would be with another pick, at these squared distances."""
+    return float(np.maximum(squared - away, 0).sum())
 
 
 def _settle(squared: Float[np.ndarray, " n"], own: Float[np.ndarray, " n"], pick: int) -> None:
