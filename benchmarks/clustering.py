@@ -3,7 +3,7 @@
 Vectors are noise about 100 centres, so that there is something to find. scikit-activeml's strategies get the same arrays, scaled
 to length 1, with its own settings but for one: its ProbCover is given the radius, so that it need not search for one. It holds
 all pairs in float64, and some copies (20 GB each at 50,000), so ProbCover and MaxHerding are compared at the size that is told in
-the name. Its k-means has 300 iterations over all rows, ours of more than 50 clusters sees batches.
+the name. Inertia is compared on the same rows with scikit-learn's two k-means, since TypiClust's own code takes either.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/clustering.py
 """
@@ -24,6 +24,7 @@ from benchmarks.side_by_side import RESULTS, Check, check, interleaved, peak_meg
 from mcdal.measuring import select
 from mcdal.selection.clusters import by_id, typicality, unit
 from mcdal.selection.k_means import among_candidates
+from mcdal.selection.lloyd import k_means
 from mcdal.strategies.base import Strategy
 from mcdal.strategies.max_herding import MaxHerding
 from mcdal.strategies.probcover import ProbCover
@@ -35,6 +36,8 @@ CENTRES = 100
 RADIUS = 0.9
 TIMES, TWICE_THE_ROWS = 10, 2.5
 """What a peer must take, and what twice the rows may cost in memory where it grows with them alone, with room for noise."""
+WORSE = 1.005
+"""What our inertia may be of theirs, with room for the luck of the seeds."""
 
 
 def pool(n: int, d: int, labeled: int = 0) -> Rows:
@@ -110,6 +113,44 @@ def peer_check(
     return found
 
 
+def inertia_checks(k: int, n: int, d: int, seeds: int) -> list[Check]:
+    """Mean over seeds of the sum of squared distances to the nearest centre, ours / theirs."""
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+
+    points = unit(pool(n, d).vector, np.arange(n))  # type: ignore[arg-type]
+    kinds = {
+        "KMeans": partial(KMeans, k, n_init=1),
+        "MiniBatchKMeans": partial(MiniBatchKMeans, k, batch_size=5_000, n_init=1),
+    }
+    reached: dict[str, list[float]] = {name: [] for name in ("ours", *kinds)}
+    with threadpool_limits(1):
+        for seed in range(seeds):
+            reached["ours"].append(inertia(points, k_means(points, k, seed)[1]))
+            for name, kind in kinds.items():
+                reached[name].append(inertia(points, kind(random_state=seed).fit(points).cluster_centers_))
+    mean = {name: statistics.mean(values) for name, values in reached.items()}
+    return [
+        Check(
+            f"inertia, {k} clusters of {n:,} x {d}: ours / {name}",
+            mean["ours"] / mean[name],
+            WORSE,
+            "at most",
+            detail=f"{mean['ours']:.6g} and {mean[name]:.6g}, means of {seeds} seeds",
+        )
+        for name in kinds
+    ]
+
+
+def inertia(points: np.ndarray, centres: np.ndarray) -> float:
+    """In float64."""
+    c, total = torch.from_numpy(centres).double(), 0.0
+    for part in torch.split(torch.from_numpy(points), 4_096):
+        x = part.double()
+        least = torch.addmm(c.square().sum(1), x, c.T, alpha=-2).amin(1)
+        total += float((least + x.square().sum(1)).sum())
+    return total
+
+
 def typicality_check(n: int, d: int, repetitions: int) -> Check:
     """Within the clusters that the vectors were drawn from: the nearest others by scikit-learn's search, as the peer does."""
     from sklearn.neighbors import NearestNeighbors
@@ -174,6 +215,7 @@ def checks(quick: bool) -> list[Check]:
     if quick:
         found = [peer_check(name, 20, 4_000, 128, 3, None) for name in ("typiclust", "probcover", "max_herding")]
         found.append(typicality_check(10_000, 128, 3))
+        found += inertia_checks(100, 4_000, 128, 3)
         return found + [c for name in ("typiclust", "probcover") for c in memory_checks(name, 20, 16_000, 128)[1:]]
     found = [
         peer_check("typiclust", 100, 50_000, 512, 1, None),
@@ -181,6 +223,8 @@ def checks(quick: bool) -> list[Check]:
         peer_check("probcover", 100, 10_000, 512, 2, TIMES),
         peer_check("max_herding", 100, 10_000, 512, 1, None),
         typicality_check(50_000, 512, 3),
+        *inertia_checks(100, 50_000, 512, 3),
+        *inertia_checks(500, 50_000, 512, 2),
     ]
     for name in OURS:
         n, budget = (20_000, 20) if name == "max_herding" else (50_000, 100)  # its pairs are met again with every pick

@@ -54,9 +54,9 @@ def variation_ratio(p: Members) -> Score:
 
 def _entropy(logits: Logits) -> Score:
     z = logits if logits.element_size() >= 4 else logits.float()
-    if narrow(z, 1):
-        z = z.T.contiguous().T
-    z = (z - z.amax(1, keepdim=True)).clamp_min_(NEVER)
+    own = z.T.clone(memory_format=torch.contiguous_format).T if narrow(z, 1) else None
+    z = z if own is None else own
+    z = torch.sub(z, z.amax(1, keepdim=True), out=own).clamp_min_(NEVER)
     e = z.exp()
     s = e.sum(1)
     return s.log() - e.mul_(z).sum(1) / s
@@ -80,8 +80,8 @@ def _two_largest(p: Logits) -> tuple[Score, Score]:
     classes = p.unbind(1)
     first, second = torch.maximum(classes[0], classes[1]), torch.minimum(classes[0], classes[1])
     for share in classes[2:]:
-        second = torch.maximum(second, torch.minimum(first, share))
-        first = torch.maximum(first, share)
+        torch.maximum(second, torch.minimum(first, share), out=second)
+        torch.maximum(first, share, out=first)
     return first, second
 
 

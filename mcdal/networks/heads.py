@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from mcdal.models.base import Model, apply_head
 from mcdal.models.dense import PixelHead
+from mcdal.softmax import NARROW
 
 Said = Float[Tensor, "h b c *space"]
 
@@ -35,9 +36,20 @@ class LinearHeads(nn.Module):
     def forward(self, features: Float[Tensor, "b d"]) -> Said:
         """In float32 or wider whatever the autocast around it, as `apply_head`."""
         with torch.autocast(features.device.type, enabled=False):
-            z = features.to(self.weight.dtype).expand(len(self.weight), -1, -1)
-            products = self.weight.transpose(1, 2)
+            z = features.to(self.weight.dtype)
+            if not torch.is_grad_enabled():
+                return self._in_one_product(z)
+            z, products = z.expand(len(self.weight), -1, -1), self.weight.transpose(1, 2)
             return torch.bmm(z, products) if self.bias is None else torch.baddbmm(self.bias, z, products)
+
+    def _in_one_product(self, z: Float[Tensor, "b d"]) -> Said:
+        """For measuring: a batched product is one for each head. Narrow logits come in the order that `softmax` wants."""
+        heads, classes, _ = self.weight.shape
+        rows = self.weight.flatten(0, 1)
+        bias = rows.new_zeros(()) if self.bias is None else self.bias.flatten()
+        if z.device.type == "cpu" and classes < NARROW:
+            return torch.addmm(bias[..., None], rows, z.T).view(heads, classes, len(z)).transpose(1, 2)
+        return torch.addmm(bias, z, rows.T).view(len(z), heads, classes).transpose(0, 1)
 
 
 class PixelHeads(nn.Module):

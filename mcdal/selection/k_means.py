@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from sklearn.cluster import KMeans
 
-from mcdal.selection.clusters import by_id, steadily, unit
+from mcdal.selection.clusters import by_id, unit
 from mcdal.selection.k_center import chunks
+from mcdal.selection.lloyd import k_means
 from mcdal.selection.top import at_random
 from mcdal.streams import stream
 from mcdal.values import Ids, Picks, Rows
@@ -15,7 +15,6 @@ Positions = Int[np.ndarray, " _"]
 
 FITTED = 50_000
 """Candidates that the centres are fitted to: all, or so many drawn by lot. All are compared with the centres."""
-ITERATIONS = 100
 
 
 def among_candidates(rows: Rows, candidate: Bool[np.ndarray, " n"], budget: int, seed: int) -> Picks:
@@ -48,7 +47,7 @@ def spread(
     are fewer than k or equal each other. Memory: a copy of the `FITTED` rows, and chunks of the others.
     """
     sample = by_id(ids, _by_lot(ids, candidates, FITTED, seed)) if len(candidates) > FITTED else candidates
-    centres = torch.from_numpy(_centres(unit(vectors, sample), min(k, len(sample)), seed))
+    centres = torch.from_numpy(k_means(unit(vectors, sample), min(k, len(sample)), seed)[1])
     cluster = np.empty(len(candidates), dtype=np.int64)
     distance = np.empty(len(candidates))
     for where in chunks(len(candidates), 4_096):
@@ -62,13 +61,6 @@ def spread(
     ranked = np.lexsort((picks, -size))
     assert len(found) == len(ranked)
     return candidates[picks[ranked]], size[ranked]
-
-
-def _centres(x: Float[np.ndarray, "m d"], k: int, seed: int) -> Float[np.ndarray, "k d"]:
-    with steadily():
-        fitted = KMeans(k, n_init=1, max_iter=ITERATIONS, random_state=stream(seed, "k-means") % 2**32).fit(x)
-    centres: Float[np.ndarray, "k d"] = fitted.cluster_centers_.astype(np.float32)
-    return centres
 
 
 def _by_lot(ids: Ids, positions: Positions, count: int, seed: int) -> Positions:

@@ -1,5 +1,6 @@
 """TypiClust: label the most typical sample of each cluster, largest clusters without a label first."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 
 from mcdal.checked import at_least
 from mcdal.selection.checks import refuse_bad_rows
-from mcdal.selection.clusters import by_id, in_turn, k_means, typicality, unit
+from mcdal.selection.clusters import by_id, in_turn, perhaps_most_typical, typicality, unit
+from mcdal.selection.lloyd import k_means
 from mcdal.strategies.base import BOTH, About, Strategy
 from mcdal.values import Batch, Measurement, Picks, Rows
 
@@ -67,9 +69,17 @@ class TypiClust(Strategy):
 
     def _queue(
         self, points: Float[np.ndarray, "n d"], labeled: Bool[np.ndarray, " n"], members: Int[np.ndarray, " m"]
-    ) -> list[tuple[int, float]]:
-        """Unlabeled members of a cluster, the most typical first."""
-        typical = typicality(points[members], min(self.neighbours, max(1, len(members) // 2)))
-        typical = np.array([float(f"{t:.6g}") for t in typical])  # equal but for rounding: ties
-        free = [(int(i), float(t)) for i, t in zip(members, typical, strict=True) if not labeled[i]]
-        return sorted(free, key=lambda pair: (-pair[1], pair[0]))  # positions are in the order of the ids
+    ) -> Iterator[tuple[int, float]]:
+        """Unlabeled members of a cluster, the most typical first. The others are ranked when one of them is asked for."""
+        own, free = points[members], np.flatnonzero(~labeled[members])
+        neighbours = min(self.neighbours, max(1, len(members) // 2))
+        first = _ranked(own, neighbours, perhaps_most_typical(own, neighbours, free))[:1]
+        yield from ((int(members[i]), t) for i, t in first)
+        rest = np.setdiff1d(free, [i for i, _ in first])
+        yield from ((int(members[i]), t) for i, t in _ranked(own, neighbours, rest))
+
+
+def _ranked(points: Float[np.ndarray, "m d"], neighbours: int, of: Int[np.ndarray, " p"]) -> list[tuple[int, float]]:
+    """These positions with their typicality, the largest first; ties by position, which is in the order of the ids."""
+    typical = [float(f"{t:.6g}") for t in typicality(points, neighbours, of)]  # equal but for rounding: ties
+    return sorted(zip(of.tolist(), typical, strict=True), key=lambda pair: (-pair[1], pair[0]))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mcdal.selection import clusters, covering, herding
-from mcdal.selection.clusters import in_turn, typicality
+from mcdal.selection.clusters import in_turn, perhaps_most_typical, typicality
 from mcdal.selection.covering import Balls, pairs_within
 from mcdal.selection.herding import herd, nearest_pair
 from tests.strategies.test_max_herding import naive
@@ -31,6 +31,23 @@ def test_typicality_in_tiles(neighbours, monkeypatch):
     np.testing.assert_allclose(typicality(z, neighbours), 1 / (nearest.mean(1) + 1e-5), rtol=1e-9)
 
 
+@pytest.mark.parametrize("neighbours", [1, 7, 89, 200])
+@pytest.mark.parametrize("tile", [(16, 20), (1_024, 4_096)])
+def test_the_most_typical_is_among_those_that_may_be(neighbours, tile, monkeypatch):
+    monkeypatch.setattr(clusters, "TILE", tile)
+    z, some = unit(), np.flatnonzero(np.arange(90) % 3)
+    typical = typicality(z, neighbours)
+    np.testing.assert_array_equal(typicality(z, neighbours, some), typical[some])
+    likely = perhaps_most_typical(z, neighbours, some)
+    assert some[typical[some].argmax()] in likely and len(likely) <= 3
+    z[40:50] = z[0]
+    equal = {0, *range(40, 50)}
+    if neighbours <= 10:  # whose nearest are at a distance of 0
+        assert set(perhaps_most_typical(z, neighbours, np.arange(90)).tolist()) == equal
+    assert perhaps_most_typical(z, neighbours, some[:1]).tolist() == some[:1].tolist()
+    assert len(perhaps_most_typical(z, neighbours, some[:0])) == 0
+
+
 def test_no_queue_is_made_that_nobody_is_taken_from():
     made = []
 
@@ -42,6 +59,18 @@ def test_no_queue_is_made_that_nobody_is_taken_from():
     assert [i for i, _ in in_turn(queues(), 3)] == [0, 2, 3]
     assert made == [0, 1, 2, 3]
     assert [i for i, _ in in_turn(queues(), 11)] == [0, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13]
+
+
+def test_nothing_is_asked_of_a_queue_that_is_not_taken():
+    asked = []
+
+    def queue(name):
+        for i in range(3):
+            asked.append((name, i))
+            yield i, 0.0
+
+    assert len(in_turn(map(queue, "ab"), 3)) == 3
+    assert asked == [("a", 0), ("b", 0), ("a", 1)]
 
 
 @pytest.mark.parametrize("kept", [True, False])

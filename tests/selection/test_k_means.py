@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from sklearn.cluster import KMeans
 
-from mcdal.selection import k_means
+from mcdal.selection import k_means, lloyd
 from mcdal.selection.k_means import among_candidates, spread
 from mcdal.values import Rows
 
@@ -27,8 +26,7 @@ def test_each_pick_is_the_nearest_to_its_centre_in_its_cluster(seed):
     picks, size = spread(rows.ids, rows.vector, candidates, 9, seed)
     x = rows.vector[candidates].astype(float)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
-    random_state = k_means.stream(seed, "k-means") % 2**32
-    centres = KMeans(9, n_init=1, max_iter=100, random_state=random_state).fit(x.astype(np.float32)).cluster_centers_
+    centres = lloyd.k_means(x.astype(np.float32), 9, seed)[1]
     members = {c: [] for c in range(9)}
     for i, row in enumerate(x):
         members[min(range(9), key=lambda c: ((row - centres[c]) ** 2).sum())].append(i)

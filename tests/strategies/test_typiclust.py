@@ -5,7 +5,7 @@ import pytest
 
 from mcdal.errors import ConfigError
 from mcdal.measuring import select
-from mcdal.selection.clusters import in_turn, k_means, typicality, unit
+from mcdal.selection.clusters import in_turn, typicality, unit
 from mcdal.strategies.typiclust import TypiClust
 from mcdal.values import Rows
 
@@ -66,10 +66,17 @@ def test_in_turn_skips_what_is_used_up():
     assert [i for i, _ in in_turn([[(1, 0.0), (2, 0.0)], [], [(3, 0.0)]], 9)] == [1, 3, 2]
 
 
-def test_more_than_fifty_clusters_take_the_mini_batch_version_and_repeat():
-    points = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
-    one, two = k_means(points, 60, seed=3), k_means(points, 60, seed=3)
-    assert np.array_equal(one[0], two[0]) and len(one[1]) == 60
+@pytest.mark.parametrize("labeled", [(), (1, 2, 70, 90, 119)])
+def test_a_cluster_is_ranked_by_typicality_as_far_as_it_is_asked_for(labeled):
+    random = np.random.default_rng(0)
+    points = random.normal(size=(120, 4)).astype(np.float32)
+    points[100:] = points[7]  # equal samples tie
+    mask = np.isin(np.arange(120), labeled)
+    typical = typicality(points, 20)
+    expected = sorted(np.flatnonzero(~mask).tolist(), key=lambda i: (-float(f"{typical[i]:.6g}"), i))
+    queue = list(TypiClust()._queue(points, mask, np.arange(120)))
+    assert [i for i, _ in queue] == expected
+    np.testing.assert_allclose([t for _, t in queue], typical[expected], rtol=1e-5)
 
 
 def test_fewer_distinct_points_than_clusters_still_give_the_budget():
