@@ -82,7 +82,7 @@ def png(pixels: UInt8[np.ndarray, "h w *c"]) -> bytes:
     return _png(Image.fromarray(_plain(pixels)))
 
 
-def _plain(pixels: UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w *c"]:
+def _plain(pixels: UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w *plain"]:
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
 
 
