@@ -187,8 +187,9 @@ def a_round(out: Path, pool: Pool, size: Size) -> dict[str, float]:
 
 
 def _look_at_classes(playing: loop.Run, labels: dict[str, int]) -> None:
-    playing._report_missing_classes(0, labels)
-    loop._class_counts(labels)
+    shown = playing.pool.shows(labels)
+    playing._report_missing_classes(0, shown)
+    loop._class_counts(shown)
 
 
 def _state(model: Model) -> dict[str, object]:

@@ -16,7 +16,7 @@ from mcdal.pool.class_file import read_entries
 from mcdal.pool.class_table import Entry, class_table
 from mcdal.pool.mask_folder import MaskFolder
 from mcdal.settings import override, to_json
-from mcdal.testing import fake_config
+from mcdal.testing import fake_scene_config
 from mcdal.values import VOID
 
 GREEN, BROWN, BLACK = (0, 200, 0), (120, 70, 20), (0, 0, 0)
@@ -211,7 +211,7 @@ def test_grey_images_and_void_masks_are_noted(data: Path) -> None:
 def test_a_table_is_set_by_its_file(data: Path) -> None:
     table = [{"id": 1, "name": "grass"}, {"id": 2, "name": "path"}, {"id": 9, "name": "none", "void": True}]
     (data / "classes.json").write_text(json.dumps(table))
-    config: Config = fake_config(source=MaskFolder(data, workers=0))
+    config: Config = fake_scene_config(source=MaskFolder(data, workers=0))
     changed = override(config, {"source.classes": "classes.json", "source.size": "[6, 8]"})
     pool = changed.source.open(data.parent / "cache")
     assert pool.shape == (3, (6, 8)) and pool.classes == ("grass", "path")
