@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from side_by_side import RESULTS, Check, record, show
 from torch import nn
 
+from benchmarks.side_by_side import RESULTS, Check, record, show
 from mcdal import Config, Plan, Pool, Protocol, Source, Strategy, run
 from mcdal.encoders.base import Built, Encoder, randomly
 from mcdal.events import Listener, nobody
