@@ -17,7 +17,7 @@ from mcdal.features import check_file, read_features
 from mcdal.loop import Plan
 from mcdal.measuring import evaluate
 from mcdal.models.base import Model
-from mcdal.pool.base import LabeledView, Pool
+from mcdal.pool.base import Pool
 from mcdal.strategies.base import Strategy, overrides
 from mcdal.streams import own_randomness, stream
 from mcdal.training import Training, train
@@ -102,7 +102,7 @@ def _seconds_an_image(model: Model, pool: Pool, batch: int, numerics: Numerics) 
     test = pool.test
 
     def seconds(images: int) -> float:
-        few = replace(pool, test=LabeledView(test.images, test.positions[:images], test.y[:images]))
+        few = replace(pool, test=replace(test, positions=test.positions[:images], y=test.y[:images]))
         begun = time.monotonic()
         evaluate(model, few, numerics=numerics, batch_size=batch)
         return time.monotonic() - begun

@@ -8,6 +8,7 @@ from PIL import Image
 
 from mcdal.augment import Augment
 from mcdal.errors import ConfigError, PoolError, StoreError
+from mcdal.estimate import estimate
 from mcdal.loop import Plan, run
 from mcdal.oracles.base import Oracle
 from mcdal.status import status
@@ -181,3 +182,9 @@ def test_nothing_is_left_of_a_half_written_mask(tmp_path, monkeypatch):
     assert Store(tmp_path).labels("custom-MCDAL-s0") == {}
     play(tmp_path)
     assert status(tmp_path)[0].state == "done"
+
+
+def test_a_dry_run_of_scenes(tmp_path):
+    found = estimate(Plan(fake_scene_config()), tmp_path, device="cpu")
+    assert (found.pool, found.test, found.classes) == (60, 30, 3)
+    assert found.seconds > 0
