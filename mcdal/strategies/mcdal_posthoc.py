@@ -56,7 +56,7 @@ class MCDALPosthoc(Strategy):
         paper="this package, after Cho et al. 2022, *MCDAL: Maximum Classifier Discrepancy for Active Learning*",
         needs=("probabilities", "features", "labels"),
         cost="`passes` passes over the features through `pairs` x `heads` linear heads: on one core, for 50,000 x 512, 5 s a "
-        "pair at 10 classes and 16 s at 100 with instructions for bfloat16, 7 s and 26 s without",
+        "pair at 10 classes and 20 s at 100 with instructions for bfloat16, 7 s and 26 s without",
         memory="the heads: `pairs` x `heads` x (d + 1) x C; features are read a batch at a time",
         use="MCDAL for a model that was trained without it, and for tables of features",
         avoid="as MCDAL: very few labels, or many classes",
