@@ -1,6 +1,6 @@
 """How far apart the class probabilities of several heads are: MCDAL's distance d and its sum over all pairs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from typing import Literal, TypeAlias
 
@@ -12,7 +12,7 @@ from mcdal.softmax import in_parts, softmax
 
 Distance: TypeAlias = Literal["l1", "l2", "kl"]
 Shares: TypeAlias = Float[Tensor, "*many c"]
-Logits: TypeAlias = Float[Tensor, "b c"]
+Logits: TypeAlias = Float[Tensor, "b c *space"]
 
 
 def distance(p: Shares, q: Shares, kind: Distance) -> Float[Tensor, "*many"]:
@@ -51,9 +51,16 @@ def _pairs(members: Float[Tensor, "m *many c"]) -> Iterator[tuple[Shares, Shares
         yield members[: m // 2], members[m // 2 :]
 
 
-def discrepancy_of(logits: Sequence[Logits] | Float[Tensor, "m b c"], kind: Distance) -> Float[Tensor, " b"]:
-    """The same of p = softmax(logits), for scores: without gradients, and on a processor in parts that fit its cache."""
-    return in_parts(lambda *heads: discrepancy([softmax(z, 1) for z in heads], kind), *logits)
+def discrepancy_of(
+    logits: Sequence[Logits] | Float[Tensor, "m b c *space"],
+    kind: Distance,
+    compared: Callable[[Tensor], Tensor] = lambda p: p,
+) -> Float[Tensor, "b *places"]:
+    """The same of p = softmax(logits), for scores: without gradients, and on a processor in parts that fit its cache.
+
+    compared: what is compared of p, with classes last; of scenes their shares of the image, or p at each pixel.
+    """
+    return in_parts(lambda *heads: discrepancy([compared(softmax(z, 1)) for z in heads], kind), *logits)
 
 
 def _spread_of_three(p: Shares, q: Shares, r: Shares) -> Float[Tensor, "*many"]:

@@ -8,13 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mcdal.discrepancy import Distance, discrepancy
+from mcdal.discrepancy import Distance, discrepancy, discrepancy_of
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.aside import aside
 from mcdal.models.base import Model
 from mcdal.networks.heads import fresh_heads
 from mcdal.schedule import set_rate
-from mcdal.softmax import in_parts, softmax
 from mcdal.strategies.base import BOTH, About, Scored, Setting, Stateful
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Metrics, Output, Progress
@@ -115,7 +114,7 @@ class MCDAL(Scored):
         if self._model is None:
             raise SelectionError("MCDAL has no heads yet: train with this object first (`train` attaches it)")
         logits = batch.output.logits, *self._heads(batch.output.features)
-        return in_parts(lambda *z: discrepancy([shares(softmax(one, 1)) for one in z], self.distance), *logits)
+        return discrepancy_of(logits, self.distance, shares)
 
     def _cross_entropy(self, output: Output, y: Tensor) -> Tensor:
         """sum_k CE(p_k, y), the mean over the batch for each head."""
