@@ -146,14 +146,15 @@ class Step:
         task = self._feed.pool.task
         set_rate(self._optimizer, self._progress.lr)
         labeled = self._feed.augmented(self._ids[0], x, y, drawn)
+        assert labeled.y is not None
         with self._numerics.autocast():
             output = self._model(labeled.x)
-            losses = task.losses(output.logits, y)
+            losses = task.losses(output.logits, labeled.y)  # not y: masks were moved with their images
             extra = self._strategy.extra_loss(labeled.with_output(output), losses, self._progress)
         loss = losses.mean() if extra is None else losses.mean() + extra
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        self._count(loss.detach(), output.logits.detach(), y)
+        self._count(loss.detach(), output.logits.detach(), labeled.y)
         return labeled.with_output(output.detach())
 
     def _follow_with(self, labeled: Batch, progress: Progress, x: Tensor, drawn: Tensor) -> None:

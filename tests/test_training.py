@@ -5,19 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from mcdal.augment import Augment
 from mcdal.checkpoint import Checkpoint
 from mcdal.errors import ConfigError, TrainingError
 from mcdal.feed import endless
 from mcdal.measuring import evaluate
 from mcdal.models.aside import aside
-from mcdal.pool.base import UnlabeledView
+from mcdal.models.base import Model, apply_head
+from mcdal.pool.base import ArrayImages, UnlabeledView
+from mcdal.pool.masks import ArrayMasks
+from mcdal.scenes import SceneAugment
 from mcdal.schedule import Optimization
 from mcdal.strategies.base import Strategy
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.strategies.random import Random
-from mcdal.testing import NUMERICS, FakeModel, fake_pool, fake_trained, fake_training
+from mcdal.testing import NUMERICS, FakeModel, fake_pool, fake_scenes, fake_trained, fake_training
 from mcdal.training import Training, train
+from mcdal.values import Output
 
 
 def test_the_papers_schedule():
@@ -203,3 +209,46 @@ def test_a_state_that_could_not_be_loaded_again_is_refused_at_once(tmp_path):
             ):
                 train(*given, numerics=NUMERICS, keeper=keeper)
             assert keeper.load() is None
+
+
+class Teller(Model):
+    """Knows the class of every pixel from its brightness, so that it is right wherever mask and image belong together."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.levels = torch.arange(classes, dtype=torch.float32)
+        self.head = nn.Conv2d(classes, classes, 1)
+        nn.init.dirac_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x):
+        nearness = -(x.mean(1, keepdim=True) - self.levels.view(1, -1, 1, 1)).square()
+        return Output(apply_head(self.head, nearness), nearness)
+
+
+def told_scenes(n=12, classes=3):
+    """Scenes of 16x16 in blocks of 8x8; a pixel of class c has the value c once it is normalised."""
+    masks = np.random.default_rng(0).integers(0, classes, (n, 2, 2)).repeat(8, 1).repeat(8, 2).astype(np.uint8)
+    pixels = np.repeat(masks[..., None] * 51, 3, axis=3)
+    pool = fake_scenes(n, classes)
+    return replace(
+        pool, images=ArrayImages(pool.images.ids, pixels), masks=ArrayMasks(masks), mean=(0.0,) * 3, std=(0.2,) * 3
+    )
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        SceneAugment(scale=(1.0, 1.0)),
+        SceneAugment(scale=(1.5, 2.0), crop=(12, 10)),
+        Augment(crop_padding=2, flip=True, rotation=0.0),
+    ],
+    ids=["flip", "scale and crop", "shift and flip"],
+)
+def test_masks_are_learned_as_they_moved_with_their_images(augment):
+    pool = told_scenes()
+    labels = pool.truth()
+    still = fake_training(augment=augment, optimization=Optimization(lr=0.0), epochs=1, steps_per_epoch=10)
+    trained = train(Teller(3), pool, labels, Random(), still, numerics=NUMERICS, seed=0)
+    # Where two blocks meet, the pixel between them is a mixture; of masks that stayed where they were, half would fit.
+    assert trained.metrics["train/accuracy"] > (0.85 if isinstance(augment, SceneAugment) and augment.crop else 0.999)
