@@ -38,7 +38,8 @@ from scipy import stats
 from mcdal.config import Config
 from mcdal.environment import environment
 from mcdal.errors import ConfigError, McdalError
-from mcdal.loop import Plan, run
+from mcdal.loop import run
+from mcdal.plan import Plan
 from mcdal.pool.camvid import COUNTS
 from mcdal.recipes.camvid import camvid
 from mcdal.registry import listed, load

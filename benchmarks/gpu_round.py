@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mcdal.loop import Plan, run
+from mcdal.loop import run
+from mcdal.plan import Plan
 from mcdal.recipes.cifar10 import cifar10
 from mcdal.registry import load
 from mcdal.store import Store

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from mcdal.config import Config, Protocol
     from mcdal.encoders.base import Built, Encoder
     from mcdal.errors import McdalError
-    from mcdal.loop import Plan, run
+    from mcdal.loop import run
     from mcdal.measuring import evaluate, measure, select
     from mcdal.models.base import Architecture, Model
     from mcdal.models.probe import Probe
     from mcdal.models.resnet import ResNet
     from mcdal.models.wrap import Custom, wrap
     from mcdal.outputs import select_from
+    from mcdal.plan import Plan
     from mcdal.pool.arrays import Arrays
     from mcdal.pool.base import Pool, Source
     from mcdal.pool.datasets import Datasets
@@ -41,7 +42,7 @@ _HOME = {
     "Built": "encoders.base",
     "Encoder": "encoders.base",
     "McdalError": "errors",
-    "Plan": "loop",
+    "Plan": "plan",
     "run": "loop",
     "evaluate": "measuring",
     "measure": "measuring",

@@ -13,7 +13,7 @@ from mcdal.errors import ConfigError, McdalError
 from mcdal.version import __version__
 
 if TYPE_CHECKING:
-    from mcdal.loop import Plan
+    from mcdal.plan import Plan
 
 app = typer.Typer(
     name="mcdal",
@@ -262,7 +262,7 @@ def _plan(
 
     from mcdal import registry
     from mcdal.config import build, default_scale
-    from mcdal.loop import Plan
+    from mcdal.plan import Plan
     from mcdal.settings import canonical, override, parse_settings
 
     overrides = parse_settings(settings)

@@ -1,13 +1,11 @@
 """One run's configuration: a dataclass of dataclasses. A recipe is a function that returns one."""
 
-import hashlib
 import inspect
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from mcdal.device import Numerics
 from mcdal.encoders.base import Encoder
@@ -155,13 +153,6 @@ class Config:
 OF_IMAGES = {"images": "the pixels of the images", "stages": "inner stages of the model"}
 """What a strategy may need and features of a frozen encoder do not have."""
 
-# The same run whatever these say. Other data, features and weights are told by their content, not by where they lie.
-WITHOUT_EFFECT = (
-    "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "task", "training.replay",
-    "source.data", "source.test", "source.cache_gib", "source.workers",
-    "encoder.weights",
-)  # fmt: skip
-
 
 def build(recipe: Callable[..., Config], data: Path | None, scale: str | None) -> Config:
     """Calls a recipe with what it takes: `data` (a folder) and `scale` are optional parameters of it."""
@@ -218,40 +209,3 @@ def choose_scale(scale: str, **choices: Callable[[], Config]) -> Config:
     if scale not in choices:
         raise ConfigError(f"no scale {scale!r}: this recipe has {', '.join(choices)}")
     return choices[scale]()
-
-
-def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a config's JSON that can change a result, flat: {"strategy.heads": 2, ...}. Where the data lie cannot."""
-    flat: dict[str, Any] = {}
-
-    def walk(value: Any, path: str) -> None:
-        if isinstance(value, Mapping):
-            for name, inner in value.items():
-                walk(inner, f"{path}.{name}" if path else name)
-        else:
-            flat[path] = value
-
-    walk(config, "")
-    return {path: value for path, value in flat.items() if path not in WITHOUT_EFFECT}
-
-
-def run_id(recipe: str, scale: str, strategy: str, seed: int, overrides: Mapping[str, str]) -> str:
-    """The name of a run: the same command gives the same one. Overrides that can change a result appear as a short hash.
-
-    Of features it counts that there are some, and of an encoder's weights the file's name, since the files may be moved; other
-    ones are refused when a run continues.
-    """
-    plain = [_plain(recipe), *([_plain(scale)] if scale != "full" else []), _plain(strategy)]
-    given = {"features": "given"} if overrides.get("features", "null") != "null" else {}
-    if "encoder.weights" in overrides:
-        given["encoder.weights"] = Path(overrides["encoder.weights"]).name
-    deciding = {path: text for path, text in overrides.items() if path not in WITHOUT_EFFECT} | given
-    if deciding:
-        plain.append(hashlib.sha256(json.dumps(dict(sorted(deciding.items()))).encode()).hexdigest()[:8])
-    return "-".join([*plain, f"s{seed}"])
-
-
-def _plain(name: str) -> str:
-    """A name fit for a file: the last part of a dotted path."""
-    last = name.rpartition(":")[2]
-    return "".join(c if c.isalnum() or c in "_." else "_" for c in last)

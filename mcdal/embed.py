@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from mcdal.checkpoint import Checkpoint
-from mcdal.config import Config, decisive
+from mcdal.config import Config
 from mcdal.errors import ConfigError
 from mcdal.events import Listener, nobody
 from mcdal.features import made_by, write_features
 from mcdal.measuring import measure
 from mcdal.models.base import Architecture
+from mcdal.plan import decisive
 from mcdal.pool.base import Pool, Source
 from mcdal.settings import to_json
 from mcdal.simclr import SimCLR, pretrain

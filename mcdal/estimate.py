@@ -14,9 +14,9 @@ from mcdal.console import duration
 from mcdal.device import Numerics
 from mcdal.events import Listener, nobody
 from mcdal.features import check_file, read_features
-from mcdal.loop import Plan
 from mcdal.measuring import evaluate
 from mcdal.models.base import Model
+from mcdal.plan import Plan
 from mcdal.pool.base import Pool
 from mcdal.strategies.base import Strategy, overrides
 from mcdal.streams import own_randomness, stream

@@ -8,7 +8,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from jaxtyping import Int
 
 from mcdal.artifacts import Artifacts
 from mcdal.augment import Augmentation
-from mcdal.config import Config, decisive, run_id
 from mcdal.device import Numerics
 from mcdal.environment import differences, environment
 from mcdal.errors import ConfigError, McdalError, PoolError, StoreError
@@ -30,6 +29,7 @@ from mcdal.models.base import Model
 from mcdal.oracles.base import Oracle
 from mcdal.oracles.simulated import Simulated
 from mcdal.pictures import heat_pictures, mask_picture, pick_pictures, scenes, spread_out
+from mcdal.plan import Plan, refuse_changes
 from mcdal.pool.base import Pool
 from mcdal.selection import at_random, mask
 from mcdal.settings import to_json
@@ -39,27 +39,6 @@ from mcdal.strategies.base import Strategy
 from mcdal.streams import own_randomness, stream
 from mcdal.training import Trained, train
 from mcdal.values import Label, Metrics, Picks, Rows
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run that is wanted: a config, a seed, and the names by which people will find it again."""
-
-    config: Config
-    seed: int = 0
-    recipe: str = "custom"
-    scale: str = "full"
-    overrides: Mapping[str, str] = field(default_factory=dict)
-    strategy: str = ""
-    """How the strategy was asked for; its class name by default."""
-
-    @property
-    def strategy_name(self) -> str:
-        return self.strategy or type(self.config.strategy).__name__
-
-    @property
-    def run_id(self) -> str:
-        return run_id(self.recipe, self.scale, self.strategy_name, self.seed, self.overrides)
 
 
 def run(
@@ -225,7 +204,7 @@ class Run:
         if before is None:
             self.store.add_run(record, self.pool.quarantine)
         else:
-            _refuse_changes(before, record, self.store.path)
+            refuse_changes(before, record, self.config, self.store.path)
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -347,22 +326,6 @@ def _class_counts(shown: Int[np.ndarray, " c"]) -> Metrics:
         "labels/smallest": float(counts.min(initial=shown.max())),
         "labels/largest": float(counts.max(initial=0)),
     }
-
-
-def _refuse_changes(before: RunRecord, now: RunRecord, path: Path) -> None:
-    """The recorded run is continued as it was begun, or not at all."""
-    old, new = decisive(before.config), decisive(now.config)
-    changed = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
-    if changed:
-        raise StoreError(
-            f"the run {now.run_id} in {path} was begun with another recipe ({'; '.join(changed[:8])}): "
-            "take the change back, or give another --out"
-        )
-    if before.data_fingerprint != now.data_fingerprint:
-        raise StoreError(
-            f"the run {now.run_id} in {path} was begun on other data ({before.pool_size} samples then, {now.pool_size} now, "
-            "or changed files, or other weights of the encoder): restore them, or give another --out"
-        )
 
 
 @contextmanager

@@ -223,6 +223,23 @@ def to_json(value: Any) -> Any:
     return {"object": f"{of.__module__}:{getattr(of, '__qualname__', type(of).__name__)}", **_code(of)}
 
 
+def filled(recorded: Any, part: Any) -> Any:
+    """The recorded JSON of a config like `part`, with the fields that its version did not know yet, at their defaults."""
+    if not (isinstance(recorded, Mapping) and dataclasses.is_dataclass(part) and not isinstance(part, type)):
+        return recorded
+    if recorded.get("type") != to_json(part)["type"]:
+        return recorded
+    whole = dict(recorded)
+    for f in dataclasses.fields(part):
+        if f.name in recorded:
+            whole[f.name] = filled(recorded[f.name], getattr(part, f.name))
+        elif f.default is not dataclasses.MISSING:
+            whole[f.name] = to_json(f.default)
+        elif f.default_factory is not dataclasses.MISSING:
+            whole[f.name] = to_json(f.default_factory())
+    return whole
+
+
 def _code(thing: Any) -> dict[str, str]:
     """A digest of somebody's own code, so that a run is not continued with another algorithm of the same name.
 

@@ -26,7 +26,8 @@ import mcdal.loop
 from mcdal.artifacts import Artifacts
 from mcdal.checkpoint import Checkpoint
 from mcdal.errors import StoreError
-from mcdal.loop import Plan, run
+from mcdal.loop import run
+from mcdal.plan import Plan
 from mcdal.strategies.random import Random
 from mcdal.testing import fake_config, fake_trained
 from mcdal.values import Rows

@@ -9,11 +9,11 @@ import pytest
 import mcdal.loop
 from mcdal.artifacts import Artifacts
 from mcdal.cli import _plan
-from mcdal.config import run_id
 from mcdal.errors import ConfigError, PoolError, StoreError
 from mcdal.estimate import estimate
-from mcdal.loop import Plan, run
+from mcdal.loop import run
 from mcdal.measuring import measure_features, select
+from mcdal.plan import Plan, run_id
 from mcdal.registry import listed, load
 from mcdal.report import write_report
 from mcdal.settings import canonical, override, to_json

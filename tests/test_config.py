@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from mcdal.config import Config, Protocol, build, call, decisive, run_id
+from mcdal.config import Config, Protocol, build, call
 from mcdal.errors import ConfigError
+from mcdal.plan import decisive, run_id
 from mcdal.pool.folder import Folder
 from mcdal.recipes.cifar10 import cifar10
 from mcdal.recipes.cifar10_published import cifar10_published

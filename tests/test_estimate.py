@@ -6,7 +6,7 @@ import pytest
 
 import mcdal.estimate
 from mcdal.estimate import estimate, show
-from mcdal.loop import Plan
+from mcdal.plan import Plan
 from mcdal.strategies.random import Random
 from mcdal.testing import fake_config, fake_training
 from mcdal.training import Trained

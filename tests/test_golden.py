@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from mcdal.config import Protocol
-from mcdal.loop import Plan, run
+from mcdal.loop import run
+from mcdal.plan import Plan
 from mcdal.recipes.digits import digits
 from mcdal.registry import load
 from mcdal.store import Store

@@ -22,7 +22,7 @@ LEVELS = [
     {"outputs"},
     {"features", "groups"},
     {"artifacts", "checkpoint", "environment", "tables"},
-    {"config", "registry", "settings"},
+    {"config", "plan", "registry", "settings"},
     {"simclr"},
     {"pictures", "showing"},
     {

@@ -1,6 +1,9 @@
 """A run as a whole: what is recorded, what is continued, what is refused."""
 
+import json
+import sqlite3
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from multiprocessing import get_context
 
@@ -12,8 +15,9 @@ import torch
 import mcdal.loop
 from mcdal.artifacts import Artifacts
 from mcdal.errors import ConfigError, PoolError, StoreError, TrainingError
-from mcdal.loop import Plan, run
+from mcdal.loop import run
 from mcdal.models.wrap import Custom
+from mcdal.plan import Plan
 from mcdal.pool.arrays import Arrays
 from mcdal.schedule import Optimization
 from mcdal.status import status
@@ -63,6 +67,27 @@ def test_a_run_records_every_round(whole):
         "score/labeled_mean",
         "labels/classes",
     } <= names
+
+
+def test_a_run_of_an_older_version_goes_on_where_new_fields_have_their_defaults(tmp_path):
+    plan = Plan(fake_config())
+    out = tmp_path / "out"
+    play(out)
+
+    def forget(*path):
+        """Makes the record one of a version without these fields."""
+        with closing(sqlite3.connect(out / "mcdal.db")) as database, database:
+            ((text,),) = database.execute("select config from runs").fetchall()
+            config = json.loads(text)
+            for part, field in path:
+                del (config[part] if part else config)[field]
+            database.execute("update runs set config = ?", [json.dumps(config)])
+
+    forget(("training", "class_weights"), ("strategy", "heads"), ("", "groups"))
+    assert run(plan, out, device="cpu") == plan.run_id
+    forget(("training", "batch_size"))
+    with pytest.raises(StoreError, match=r"training\.batch_size: 128 -> 8"):
+        run(plan, out, device="cpu")
 
 
 def test_picks_are_the_largest_scores_of_the_rows_kept(whole):

@@ -47,7 +47,8 @@ def test_the_recipe_and_the_source_of_the_documents_run(tmp_path, monkeypatch):
     from PIL import Image
 
     from mcdal.config import build
-    from mcdal.loop import Plan, run
+    from mcdal.loop import run
+    from mcdal.plan import Plan
     from mcdal.registry import load
     from mcdal.settings import override
 

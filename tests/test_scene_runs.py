@@ -9,8 +9,9 @@ from PIL import Image
 from mcdal.augment import Augment
 from mcdal.errors import ConfigError, PoolError, StoreError
 from mcdal.estimate import estimate
-from mcdal.loop import Plan, run
+from mcdal.loop import run
 from mcdal.oracles.base import Oracle
+from mcdal.plan import Plan
 from mcdal.status import status
 from mcdal.store import Store
 from mcdal.strategies.entropy import Entropy

@@ -20,7 +20,8 @@ from sqlalchemy import Engine, event, text
 
 import mcdal.database
 from mcdal.errors import StoreError
-from mcdal.loop import Plan, run
+from mcdal.loop import run
+from mcdal.plan import Plan
 from mcdal.status import status
 from mcdal.store import RunRecord, Store
 from mcdal.testing import fake_config

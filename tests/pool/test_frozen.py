@@ -22,10 +22,11 @@ from mcdal.config import Config
 from mcdal.encoders.base import Built, Encoder, randomly, sides
 from mcdal.errors import ConfigError, McdalError, PoolError, StoreError
 from mcdal.estimate import estimate
-from mcdal.loop import Plan, run
+from mcdal.loop import run
 from mcdal.models.pretrained import read_weights
 from mcdal.models.probe import Probe
 from mcdal.models.small import SmallConv
+from mcdal.plan import Plan
 from mcdal.pool import frozen as module
 from mcdal.pool.frozen import open_frozen
 from mcdal.recipes.base import frozen

@@ -13,8 +13,9 @@ from PIL import Image
 from test_report import read, rows
 
 from mcdal.artifacts import Artifacts
-from mcdal.loop import Plan, run
+from mcdal.loop import run
 from mcdal.pictures import Scene
+from mcdal.plan import Plan
 from mcdal.report import masks, write_report
 from mcdal.report.kinds import MASKS, ONE_CLASS
 from mcdal.report.queries import read_runs

@@ -8,8 +8,9 @@ import pytest
 
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.groups import read_groups
-from mcdal.loop import Plan, run
+from mcdal.loop import run
 from mcdal.measuring import select
+from mcdal.plan import Plan
 from mcdal.registry import listed, load
 from mcdal.selection import top
 from mcdal.store import Store

@@ -1,0 +1,97 @@
+"""A run that is wanted: what it is called, and whether a recorded one is the same."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mcdal.config import Config
+from mcdal.errors import StoreError
+from mcdal.settings import filled
+from mcdal.store import RunRecord
+
+# The same run whatever these say. Other data, features and weights are told by their content, not by where they lie.
+WITHOUT_EFFECT = (
+    "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "task", "training.replay",
+    "source.data", "source.test", "source.cache_gib", "source.workers",
+    "encoder.weights",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is wanted: a config, a seed, and the names by which people will find it again."""
+
+    config: Config
+    seed: int = 0
+    recipe: str = "custom"
+    scale: str = "full"
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    strategy: str = ""
+    """How the strategy was asked for; its class name by default."""
+
+    @property
+    def strategy_name(self) -> str:
+        return self.strategy or type(self.config.strategy).__name__
+
+    @property
+    def run_id(self) -> str:
+        return run_id(self.recipe, self.scale, self.strategy_name, self.seed, self.overrides)
+
+
+def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config's JSON that can change a result, flat: {"strategy.heads": 2, ...}. Where the data lie cannot."""
+    flat: dict[str, Any] = {}
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, Mapping):
+            for name, inner in value.items():
+                walk(inner, f"{path}.{name}" if path else name)
+        else:
+            flat[path] = value
+
+    walk(config, "")
+    return {path: value for path, value in flat.items() if path not in WITHOUT_EFFECT}
+
+
+def run_id(recipe: str, scale: str, strategy: str, seed: int, overrides: Mapping[str, str]) -> str:
+    """The name of a run: the same command gives the same one. Overrides that can change a result appear as a short hash.
+
+    Of features it counts that there are some, and of an encoder's weights the file's name, since the files may be moved; other
+    ones are refused when a run continues.
+    """
+    plain = [_plain(recipe), *([_plain(scale)] if scale != "full" else []), _plain(strategy)]
+    given = {"features": "given"} if overrides.get("features", "null") != "null" else {}
+    if "encoder.weights" in overrides:
+        given["encoder.weights"] = Path(overrides["encoder.weights"]).name
+    deciding = {path: text for path, text in overrides.items() if path not in WITHOUT_EFFECT} | given
+    if deciding:
+        plain.append(hashlib.sha256(json.dumps(dict(sorted(deciding.items()))).encode()).hexdigest()[:8])
+    return "-".join([*plain, f"s{seed}"])
+
+
+def _plain(name: str) -> str:
+    """A name fit for a file: the last part of a dotted path."""
+    last = name.rpartition(":")[2]
+    return "".join(c if c.isalnum() or c in "_." else "_" for c in last)
+
+
+def refuse_changes(before: RunRecord, now: RunRecord, config: Config, path: Path) -> None:
+    """The recorded run is continued as it was begun, or not at all: a StoreError says what differs. path: of the store.
+
+    Fields that came after the record was written had their defaults then.
+    """
+    old, new = decisive(filled(before.config, config)), decisive(now.config)
+    changed = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+    if changed:
+        raise StoreError(
+            f"the run {now.run_id} in {path} was begun with another recipe ({'; '.join(changed[:8])}): "
+            "take the change back, or give another --out"
+        )
+    if before.data_fingerprint != now.data_fingerprint:
+        raise StoreError(
+            f"the run {now.run_id} in {path} was begun on other data ({before.pool_size} samples then, {now.pool_size} now, "
+            "or changed files, or other weights of the encoder): restore them, or give another --out"
+        )
