@@ -22,7 +22,12 @@ Scale: TypeAlias = Literal["full", "small"]
 MEASURED_AT_ONCE = 1_024
 SMALL_MODEL = ResNet(depth=10, width=8)
 SMALL_EPOCHS, SMALL_STEPS = 10, 100
-SCENE_EPOCHS, SCENE_STEPS, SCENE_RATE = 10, 40, 0.05
+
+# Tried on CamVid, judged on its val drive: in 1,200 steps all 367 scenes give a mean IoU of 48, 145 of them 48 and 37 of them 39.
+# Without weights pole, sign, pedestrian and bicyclist stay at 0 (42 with all); batches of 8 are as good and cost twice as much;
+# scaling the scenes at random costs 4 points in so few steps.
+SCENE_EPOCHS, SCENE_STEPS, SCENE_BATCH = 10, 120, 4
+SCENE_OPTIMIZATION = Optimization(lr=0.1, milestones=(0.6, 0.85))
 
 # Tried on CIFAR-10 through EfficientNet-Lite0 at 100, 1,000 and 10,000 labels: a third or three times the rate, a twentieth or
 # five times the decay change the accuracy by less than a point, but for the lower rate at 10,000 (-3 points).
@@ -64,16 +69,18 @@ def scenes(
 
 
 def small_scenes(full: Config, source: Source) -> Config:
-    """The same protocol for two CPU cores: smaller images, a small network, fewer steps at a higher rate."""
+    """The same protocol for two CPU cores: smaller images, a small network, fewer steps, rare classes weighted."""
     was = full.training
     training = replace(
-        was, epochs=SCENE_EPOCHS, steps_per_epoch=SCENE_STEPS, optimization=Optimization(lr=SCENE_RATE),
-        augment=SceneAugment(scale=(0.75, 1.5)), measure_batch_size=16,
+        was, epochs=SCENE_EPOCHS, steps_per_epoch=SCENE_STEPS, batch_size=SCENE_BATCH, unlabeled_batch_size=SCENE_BATCH,
+        optimization=SCENE_OPTIMIZATION, augment=SceneAugment(scale=(1.0, 1.0)), class_weights="median_frequency",
+        measure_batch_size=16,
     )  # fmt: skip
     note = (
-        f"small scale: a small network in place of DRN-D-22, on smaller images, {training.steps:,} steps a round in place of "
-        f"{was.steps:,} at a rate of {SCENE_RATE:g}; everything else as in the full recipe. Results are not comparable with "
-        "the paper's"
+        f"small scale: a small network in place of DRN-D-22, on smaller images that are mirrored but not scaled or cropped, "
+        f"{training.steps:,} steps of {SCENE_BATCH} images a round in place of {was.steps:,} of {was.batch_size} at a rate of "
+        f"{SCENE_OPTIMIZATION.lr:g}, rare classes weighted in the loss; everything else as in the full recipe. Results are not "
+        "comparable with the paper's"
     )
     return replace(full, source=source, model=SmallSegmentation(), training=training, notes=(*full.notes, note))
 
