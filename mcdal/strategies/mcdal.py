@@ -124,9 +124,10 @@ class MCDAL(Scored):
 
     def _discrepancy(self, output: Output) -> Float[Tensor, "b *space"]:
         """Eq. 4: D(x) = sum of d over all pairs of {p, p_1 ... p_n}. The task's own p is a constant to the heads."""
-        logits = torch.cat([output.logits.detach()[None], self._heads(output.features)])
-        shares = self._shares(logits.flatten(0, 1).softmax(1))
-        return discrepancy(shares.view(self.heads + 1, -1, *shares.shape[1:]), self.distance)
+        own = self._shares(output.logits.detach().softmax(1))
+        others = self._shares(self._heads(output.features).flatten(0, 1).softmax(1))
+        shares = torch.cat([own[None], others.view(self.heads, *own.shape)])
+        return discrepancy(shares, self.distance)
 
     def _shares(self, p: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *places c"]:
         """What the distance compares: class shares of the whole image, or those of each place."""

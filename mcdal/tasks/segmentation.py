@@ -1,12 +1,13 @@
 """One class for every pixel: cross-entropy without the void ones, and mean IoU over a whole set."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
-from torch.nn import functional as F
+from torch.autograd.function import once_differentiable
 
 from mcdal.device import wide
 from mcdal.tasks.base import Meter, Task
@@ -40,7 +41,7 @@ class Segmentation(Task):
         """Weighted cross-entropy (nats), the mean over an image's labeled pixels; 0 for an image of void."""
         weighted = _cross_entropy(logits, y, self._weights(logits))
         count = (y != VOID).flatten(1).sum(1).clamp_min(1)
-        return weighted.view(len(y), -1).sum(1) / count
+        return weighted.flatten(1).sum(1) / count
 
     def losses_of_whole(self, logits: Float[Tensor, "b c"], y: Shaped[Tensor, "b h w"]) -> Float[Tensor, " b"]:
         """Cross-entropy with the classes' shares of the labeled pixels, as if each pixel were told the same."""
@@ -115,15 +116,35 @@ class SegmentationMeter(Meter):
 
 def _cross_entropy(
     logits: Float[Tensor, "b c h w"], y: Shaped[Tensor, "b h w"], weights: Float[Tensor, " c"] | None
-) -> Float[Tensor, " bhw"]:
-    """Of every pixel, 0 where it is void.
+) -> Float[Tensor, "b h w"]:
+    """Of every pixel, 0 where it is void."""
+    loss: Tensor = _CrossEntropy.apply(logits, y, weights)
+    return loss
 
-    The softmax over whole maps, since along rows of few classes a processor is twenty times as slow; the choice of the true
-    class from rows, since that of whole maps has no deterministic kernel on CUDA.
+
+class _CrossEntropy(torch.autograd.Function):
+    """-w_y log softmax(z)_y and its gradient w_y (softmax(z) - [c = y]), map by map.
+
+    `nll_loss` wants rows of classes, which costs two copies of all logits, and the gradient of `gather` has no deterministic
+    kernel on CUDA.
     """
-    logs = logits.contiguous().log_softmax(1)
-    rows = logs.permute(0, 2, 3, 1).reshape(-1, logits.shape[1])
-    return F.nll_loss(rows, y.reshape(-1).long(), weights, ignore_index=VOID, reduction="none")
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
+        logs = logits.contiguous().log_softmax(1)  # along rows of few classes a processor is twenty times as slow
+        known = y != VOID
+        true = torch.where(known, y, 0).long()
+        weight = known.to(logs.dtype) if weights is None else weights[true] * known
+        ctx.save_for_backward(logs, true, weight)
+        return logs.gather(1, true[:, None])[:, 0] * -weight
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        logs, true, weight = ctx.saved_tensors
+        classes = torch.arange(logs.shape[1], device=logs.device)[:, None, None]
+        off = logs.exp().add_(true[:, None] == classes, alpha=-1)
+        return off.mul_((grad * weight)[:, None]), None, None
 
 
 def likeliest(logits: Float[Tensor, "b c h w"]) -> Int[Tensor, "b h w"]:

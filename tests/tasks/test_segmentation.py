@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import confusion_matrix, jaccard_score
+from torch.nn import functional
 
 from mcdal.networks.gradients import last_layer_gradient
 from mcdal.tasks.classification import Classification
@@ -37,6 +38,23 @@ def test_the_loss_is_the_mean_over_the_labeled_pixels_of_an_image(weights):
                     total -= float(logits[i, :, r, s].log_softmax(0)[c]) * (1 if weights is None else weights[c])
                     count += 1
         assert float(found[i]) == pytest.approx(total / count)
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 2.0, 0.5, 4.0)])
+def test_its_gradient_is_the_right_one(weights):
+    task = replace(TASK, weights=weights)
+    logits, y = scene()
+    y[1, 0] = VOID
+    turned = logits.transpose(2, 3).contiguous().transpose(2, 3)  # as it may come from a network
+    assert torch.autograd.gradcheck(lambda z: task.losses(z, y), logits.requires_grad_())
+    assert torch.autograd.gradcheck(lambda z: task.losses(z, y), turned.requires_grad_())
+    per_image = torch.arange(1.0, 4.0, dtype=torch.float64)
+    (task.losses(logits, y) * per_image).sum().backward()
+    ours, logits.grad = logits.grad, None
+    of_class = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+    torchs = functional.cross_entropy(logits, y.long(), of_class, ignore_index=VOID, reduction="none").flatten(1).sum(1)
+    (torchs / (y != VOID).flatten(1).sum(1) * per_image).sum().backward()
+    torch.testing.assert_close(ours, logits.grad, rtol=1e-12, atol=1e-14)
 
 
 def test_the_likeliest_class_is_the_first_of_equal_ones():
