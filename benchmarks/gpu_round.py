@@ -82,12 +82,12 @@ def main() -> None:
     print(json.dumps(result, indent=1))
 
 
-def reached(state: Path, run_id: str) -> dict[str, Any]:
+def reached(state: Path, run_id: str, metric: str = "test/accuracy") -> dict[str, Any]:
     """The rounds recorded so far, and with what they were computed."""
     store = Store(state, create=False)
     metrics = {(m.round, m.name): m.value for m in store.metrics(run_id)}
     rounds = [
-        {"labels": r.labeled, "test_accuracy": metrics.get((r.round, "test/accuracy")), "seconds": dict(r.seconds)}
+        {"labels": r.labeled, metric.replace("/", "_"): metrics.get((r.round, metric)), "seconds": dict(r.seconds)}
         for r in store.rounds(run_id)
     ]
     environment = dict(store.last_environment(run_id) or {})
