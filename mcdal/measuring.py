@@ -56,7 +56,8 @@ def measure(
         torch.manual_seed(stream(seed, "measure"))
         for module in own_modules(strategy):
             module.eval()
-        for batch in one_pass(forward(model, window), pool, view, numerics, batch_size, augment):
+        seen = forward(model, window, "stages" in strategy.needs)
+        for batch in one_pass(seen, pool, view, numerics, batch_size, augment):
             if embedding is not None:
                 chosen = view.positions[gathered.count : gathered.count + len(batch.ids)]
                 batch = replace(batch, embedding=torch.from_numpy(embedding[chosen]).to(batch.x.device))
@@ -126,7 +127,7 @@ def evaluate(
     done = 0
     numerics.place(model).eval()
     with own_randomness(), torch.inference_mode():
-        for batch in one_pass(forward(model, window), pool, pool.test, numerics, batch_size, None):
+        for batch in one_pass(forward(model, window, stages=False), pool, pool.test, numerics, batch_size, None):
             assert batch.output is not None and batch.y is not None
             meter.add(batch.output, batch.y)
             done += len(batch.ids)

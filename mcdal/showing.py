@@ -34,7 +34,8 @@ def heat(
         torch.manual_seed(stream(seed, "measure"))
         for module in own_modules(strategy):
             module.eval()
-        for batch in one_pass(forward(model, window), pool, view, numerics, batch_size, None):
+        seen = forward(model, window, "stages" in strategy.needs)
+        for batch in one_pass(seen, pool, view, numerics, batch_size, None):
             with numerics.autocast():
                 found = strategy.heat(batch)
             if found is None:
@@ -59,7 +60,7 @@ def predict(
     places = _whole_batches(chosen, min(batch_size, len(pool.test)), numerics)
     view = UnlabeledView(pool.test.images, pool.test.positions[places])
     with own_randomness(), torch.inference_mode():
-        for batch in one_pass(forward(model, window), pool, view, numerics, batch_size, None):
+        for batch in one_pass(forward(model, window, stages=False), pool, view, numerics, batch_size, None):
             assert batch.output is not None
             said.append(batch.output.logits.argmax(1).cpu())
     return torch.cat(said)[: len(chosen)].numpy()

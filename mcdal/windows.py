@@ -13,20 +13,21 @@ OVERLAP = 4
 """Neighbouring windows share at least this part of their side, one in so many: what lies near a border has seen too little."""
 
 
-def in_windows(model: Model, x: Tensor, window: tuple[int, int]) -> Output:
+def in_windows(model: Model, x: Tensor, window: tuple[int, int], stages: bool = True) -> Output:
     """The model's output on images `b c h w`, with no more than a window's activations at once.
 
     Where windows overlap, each gives the half that lies nearer to its middle. Features and stages are put together, and
     logits are the head's of all features: as exact as features do not depend on what is further away than half of an overlap.
-    ConfigError where the sides of image and window are no multiples of the step between two features.
+    stages: whether somebody looks at them; else they are left out. ConfigError where the sides of image and window are no
+    multiples of the step between two features.
     """
     height, width = x.shape[2:]
     rows, columns = min(window[0], height), min(window[1], width)
     if (rows, columns) == (height, width):
         said: Output = model(x)
         return said
-    first: Output = model(x[:, :, :rows, :columns])
-    maps = [first.features, *first.stages]
+    first: list[Output] = [model(x[:, :, :rows, :columns])]  # a list, so that nobody holds it once its turn is over
+    maps = _maps(first[0], stages)
     step = max(-(-rows // m.shape[2]) for m in maps)
     if any(side % step for side in (height, width, rows, columns)) or any(rows % m.shape[2] for m in maps):
         raise ConfigError(
@@ -34,17 +35,23 @@ def in_windows(model: Model, x: Tensor, window: tuple[int, int]) -> Output:
             "which one place of the coarsest features covers: take such sizes, or leave the window out"
         )
     whole = [m.new_empty(*m.shape[:2], height * m.shape[2] // rows, width * m.shape[3] // columns) for m in maps]
+    del maps
     for (top, upper, lower), (left, begin, end) in itertools.product(
         _cuts(height, rows, step), _cuts(width, columns, step)
     ):
-        output: Output = model(x[:, :, top : top + rows, left : left + columns])
-        for large, small in zip(whole, [output.features, *output.stages], strict=True):
+        output: Output = first.pop() if first else model(x[:, :, top : top + rows, left : left + columns])
+        for large, small in zip(whole, _maps(output, stages), strict=True):
             v, h = rows // small.shape[2], columns // small.shape[3]
             large[:, :, upper // v : lower // v, begin // h : end // h] = small[
                 :, :, (upper - top) // v : (lower - top) // v, (begin - left) // h : (end - left) // h
             ]
-    features, *stages = whole
-    return Output(apply_head(model.head, features), features, tuple(stages))
+        del output
+    features, *kept = whole
+    return Output(apply_head(model.head, features), features, tuple(kept))
+
+
+def _maps(output: Output, stages: bool) -> list[Tensor]:
+    return [output.features, *(output.stages if stages else ())]
 
 
 def _cuts(length: int, window: int, step: int) -> list[tuple[int, int, int]]:
@@ -57,8 +64,8 @@ def _cuts(length: int, window: int, step: int) -> list[tuple[int, int, int]]:
     return list(zip(starts, [0, *middles], [*middles, length], strict=True))
 
 
-def forward(model: Model, window: tuple[int, int] | None) -> Callable[[Tensor], Output]:
-    """The model on whole images, or in windows."""
+def forward(model: Model, window: tuple[int, int] | None, stages: bool) -> Callable[[Tensor], Output]:
+    """The model on whole images, or in windows. stages: whether somebody looks at them."""
     if window is None:
         return model
-    return lambda x: in_windows(model, x, window)
+    return lambda x: in_windows(model, x, window, stages)

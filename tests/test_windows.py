@@ -44,6 +44,10 @@ def test_the_same_as_the_whole(size):
     torch.testing.assert_close(parts.logits, whole.logits)
     for one, other in zip(parts.stages, whole.stages, strict=True):
         torch.testing.assert_close(one, other)
+    with torch.no_grad():
+        fewer = in_windows(model, x, (32, 32), stages=False)
+    assert torch.equal(fewer.logits, parts.logits)
+    assert fewer.stages == ()
 
 
 def test_a_window_as_large_as_the_image_is_the_image():
