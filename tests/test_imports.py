@@ -42,7 +42,20 @@ LEVELS = [
     {"networks"},
     {"encoders", "models", "pool", "selection", "schedule", "uncertainty", "discrepancy"},
     {"augment", "scenes", "tasks", "views"},
-    {"checked", "device", "replay", "streams", "events", "locks", "values", "errors", "version", "softmax", "writing"},
+    {
+        "checked",
+        "device",
+        "replay",
+        "statistics",
+        "streams",
+        "events",
+        "locks",
+        "values",
+        "errors",
+        "version",
+        "softmax",
+        "writing",
+    },
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 

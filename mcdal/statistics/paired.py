@@ -1,0 +1,84 @@
+"""Differences that are paired by seed: their interval, tests of many at once, and how many seeds would show one."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+LEVEL = 0.95
+"""Of intervals; tests are at one minus it."""
+POWER = 0.8
+"""Chance to show a difference that is there, by which seeds are counted."""
+MOST_SEEDS = 1_000
+"""More than that nobody plays."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the interval that covers the true one in LEVEL of all repetitions; not a number where nothing is known."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+def mean(values: Float[np.ndarray, " seeds"]) -> Interval:
+    """Student's t interval of the mean. Of one seed it has no ends."""
+    value = float(np.mean(values))
+    if len(values) < 2:
+        return Interval(value, math.nan, math.nan)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
+    return Interval(value, value - half, value + half)
+
+
+def t_test(difference: Float[np.ndarray, " seeds"]) -> float:
+    """Two-sided p of the paired t test. 1 where there are fewer than two seeds, or all differences are 0.
+
+    Where all differences are alike, as a metric in few steps may have it, that of the sign test: t would be sure of two seeds.
+    """
+    if len(difference) < 2 or not np.any(difference):
+        return 1.0
+    if np.ptp(difference) <= 1e-9 * np.abs(difference).max():  # the same in every seed, but for the last bits
+        return float(2.0 * 0.5 ** len(difference))
+    return float(stats.ttest_1samp(difference, 0.0).pvalue)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p values of tests that are made together, so that one in twenty times any of them errs (Holm 1979).
+
+    The k-th smallest of m is multiplied by m - k (from k = 0), and is no smaller than those before it.
+    """
+    adjusted, largest = [0.0] * len(p), 0.0
+    for k, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        largest = max(largest, min(1.0, (len(p) - k) * p[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def seeds_needed(difference: Float[np.ndarray, " seeds"]) -> int | None:
+    """How many seeds a paired t test needs to show a difference as large and as unsteady as this one, with POWER.
+
+    None where it cannot be said (fewer than two seeds, no difference at all) or where MOST_SEEDS are too few. The power is that
+    of the noncentral t distribution with effect mean / standard deviation.
+    """
+    if len(difference) < 2 or not np.any(difference):
+        return None
+    size, deviation = abs(float(np.mean(difference))), float(np.std(difference, ddof=1))
+    if deviation <= 1e-9 * size:  # the same in every seed, but for the last bits
+        return 2
+    effect = size / deviation
+    for n in range(2, MOST_SEEDS + 1):
+        critical = stats.t.ppf((1 + LEVEL) / 2, n - 1)
+        shown = stats.nct.sf(critical, n - 1, effect * math.sqrt(n)) + stats.nct.cdf(
+            -critical, n - 1, effect * math.sqrt(n)
+        )
+        if shown >= POWER:
+            return n
+    return None
