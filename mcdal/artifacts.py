@@ -86,6 +86,14 @@ class Artifacts:
             except SafetensorError as error:  # what it says of a full disk
                 raise OSError(str(error)) from error
 
+    def read_model(self, round: int) -> dict[str, torch.Tensor] | None:
+        """The weights that `write_model` kept, or None."""
+        path = self._round(round) / "model.safetensors"
+        if not path.exists():
+            return None
+        with _damage_named(path, "the round is then trained again"):
+            return safetensors.torch.load_file(path)
+
     def write_rows(self, round: int, rows: Rows, picked: Bool[np.ndarray, " n"] | None = None) -> None:
         """What was measured to select this round's picks: id, labeled, score, and which were picked (vectors are not kept)."""
         if self._column is None or self._column[0] is not rows.ids:
@@ -173,6 +181,10 @@ class Artifacts:
         """Where the training of a round keeps its state."""
         return Checkpoint(self._round(round) / "training.pt", every_seconds)
 
+    def has_training(self, round: int) -> bool:
+        """Whether the training of a round has kept a state."""
+        return (self._round(round) / "training.pt").exists()
+
     def forget_training(self, before: int) -> None:
         """Removes training states of earlier rounds: only the newest is ever needed again."""
         for round in range(before):
@@ -256,7 +268,7 @@ def _damage_named(path: Path, without: str) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}; change its permissions") from error
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, pa.ArrowException, SafetensorError) as error:
         raise StoreError(
             f"{path} is damaged ({type(error).__name__}): restore it from a backup, or remove it; {without}"
         ) from error

@@ -37,7 +37,8 @@ from mcdal.showing import heat, predict
 from mcdal.store import RunRecord, Store
 from mcdal.strategies.base import Strategy
 from mcdal.streams import own_randomness, stream
-from mcdal.training import Trained, train
+from mcdal.training import OF_TRAINING, Trained, take_over, train
+from mcdal.twins import OWN_MODEL, may_take_over, twin
 from mcdal.values import Label, Metrics, Picks, Rows
 
 
@@ -194,6 +195,7 @@ class Run:
             config["features_sha256"] = digest(self.features, self.pool.images.ids)
         if self.pool.masks is not None:  # a label is then the number of a mask: whoever reads the store must know
             config["task"] = self.pool.task.name
+        config[OWN_MODEL] = self.strategy.changes_task_model
         if self.groups is not None:
             config["groups_sha256"] = hashlib.sha256(repr(sorted(self.groups.items())).encode()).hexdigest()
         record = RunRecord(
@@ -237,13 +239,38 @@ class Run:
                 build = partial(self.config.model.build, len(self.pool.classes), *self.pool.shape)
                 model = build()
                 model.rebuild = model.rebuild or build
-            trained = train(
-                model, self.pool, self.store.labels(self.id, through=round), self.strategy, self.config.training,
+            labels = self.store.labels(self.id, through=round)
+            trained = self._take_over(model, round, labels, seed) or train(
+                model, self.pool, labels, self.strategy, self.config.training,
                 numerics=self.numerics, seed=seed, listen=self.listen,
                 keeper=self.artifacts.checkpoint(round, self.config.checkpoint_seconds),
             )  # fmt: skip
             self._trained = round, model, trained
         return self._trained[1:]
+
+    def _take_over(self, model: Model, round: int, labels: Mapping[str, int], seed: int) -> Trained | None:
+        """The model that another run of the store has trained in the same way, if there is one."""
+        record = self.store.run(self.id)
+        assert record is not None
+        if not may_take_over(self.strategy) or self.artifacts.has_training(round):
+            return None
+        other = twin(self.store, record, self.config, round, labels, environment(self.numerics))
+        if other is None:
+            return None
+        try:
+            weights = Artifacts(self.artifacts.folder.parent / other).read_model(round)
+        except StoreError as error:
+            self.listen("notice", text=str(error))
+            return None
+        if weights is None:
+            return None
+        take_over(
+            model, weights, self.pool, labels, self.strategy, self.config.training, numerics=self.numerics, seed=seed
+        )  # fmt: skip
+        self.listen("notice", text=f"round {round}: took over the model of {other}, which learned from the same labels")
+        numbers = {m.name: m.value for m in self.store.metrics(other) if m.round == round}
+        seconds = next(r.seconds.get("train", 0.0) for r in self.store.rounds(other) if r.round == round)
+        return Trained({name: numbers[name] for name in OF_TRAINING if name in numbers}, seconds)
 
     def _measure(self, model: Model | None, strategy: Strategy, round: int) -> Rows:
         """With the model of the last round; without one, what the strategy measures on the features alone."""

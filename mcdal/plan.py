@@ -14,7 +14,7 @@ from mcdal.store import RunRecord
 
 # The same run whatever these say. Other data, features and weights are told by their content, not by where they lie.
 WITHOUT_EFFECT = (
-    "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "task", "training.replay",
+    "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "task", "own_task_model", "training.replay",
     "source.data", "source.test", "source.cache_gib", "source.workers",
     "encoder.weights",
 )  # fmt: skip

@@ -136,6 +136,13 @@ class Store:
         with self.read() as connection:
             return connection.execute(query).scalar_one_or_none()
 
+    def environments(self, run_id: str) -> list[Mapping[str, str]]:
+        """What each session computed with, the oldest first."""
+        s = schema.sessions.c
+        query = select(s.environment).where(s.run_id == run_id).order_by(s.session_id)
+        with self.read() as connection:
+            return list(connection.execute(query).scalars())
+
     # Rounds
 
     def begin_round(self, run_id: str, round: int, seed: int, picks: Picks, scored: bool, seconds: Metrics) -> None:

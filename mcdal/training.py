@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from mcdal.augment import Augment, Augmentation
 from mcdal.device import Numerics, choose_device, resolve
@@ -23,6 +24,8 @@ from mcdal.tasks.weights import median_frequency
 from mcdal.values import Metrics
 
 SECONDS_BETWEEN_WORDS = 0.25
+OF_TRAINING = ("train/loss", "train/accuracy")
+"""What a training says of the task model, whatever the strategy."""
 
 
 @dataclass(frozen=True)
@@ -130,24 +133,53 @@ def train(
     """
     training = training or Training()
     numerics = numerics or training.numerics("auto")
+    with own_randomness(), numerics.deterministic():
+        feed = _attach(model, pool, labels, strategy, training, numerics, seed)
+        work = _Work(model, strategy, feed, training, seed, keeper or Forgetful(), listen)
+        return work.run()
+
+
+def take_over(
+    model: Model,
+    weights: Mapping[str, Tensor],
+    pool: Pool,
+    labels: Mapping[str, int],
+    strategy: Strategy,
+    training: Training,
+    *,
+    numerics: Numerics,
+    seed: int,
+) -> None:
+    """Leaves model and strategy as `train` would, without training: weights are those that it would end with (`mcdal.twins`)."""
+    with own_randomness(), numerics.deterministic():
+        _attach(model, pool, labels, strategy, training, numerics, seed)
+        model.load_state_dict(dict(weights))
+        model.eval()
+
+
+def _attach(
+    model: Model,
+    pool: Pool,
+    labels: Mapping[str, int],
+    strategy: Strategy,
+    training: Training,
+    numerics: Numerics,
+    seed: int,
+) -> Feed:
+    """Puts the model where it is trained and the strategy onto it; gives the batches to come."""
     if not labels:
         raise TrainingError("no labeled sample to train on: give the protocol a start of at least one sample")
     refuse_task(strategy, pool.task.name)
     if training.class_weights == "median_frequency":
         pool = replace(pool, kind=pool.task.weighing(median_frequency(pool.amounts(labels))))
-    with own_randomness(), numerics.deterministic():
-        numerics.place(model)
-        torch.manual_seed(stream(seed, "attach"))
-        model.train()  # also for the heads that are copied from it
-        sizes = training.batch_size, training.unlabeled_batch_size
-        feed = Feed(pool, *pool.split(labels), *sizes, training.augment, numerics, seed)
-        strategy.attach(
-            model,
-            pool.task,
-            Setting(training.optimization, *pool.shape, training.steps, numerics.place, feed.own),
-        )
-        work = _Work(model, strategy, feed, training, seed, keeper or Forgetful(), listen)
-        return work.run()
+    numerics.place(model)
+    torch.manual_seed(stream(seed, "attach"))
+    model.train()  # also for the heads that are copied from it
+    sizes = training.batch_size, training.unlabeled_batch_size
+    feed = Feed(pool, *pool.split(labels), *sizes, training.augment, numerics, seed)
+    setting = Setting(training.optimization, *pool.shape, training.steps, numerics.place, feed.own)
+    strategy.attach(model, pool.task, setting)
+    return feed
 
 
 @dataclass
@@ -210,7 +242,7 @@ class _Work:
                 f"the training loss is {loss} at step {step + 1} of {self.training.steps}: training stopped; all earlier "
                 "rounds are kept. Try a smaller training.optimization.lr, or look for broken images"
             )
-        return {"train/loss": loss / count, "train/accuracy": right / count} if count else self.last_epoch
+        return dict(zip(OF_TRAINING, (loss / count, right / count), strict=True)) if count else self.last_epoch
 
     def _say(self, step: int) -> None:
         self.listen("train", done=step + 1, total=self.training.steps, lr=self._rate(step), **self._so_far(step))

@@ -20,7 +20,7 @@ LEVELS = [
     {"console", "estimate", "pages", "status", "testing", "report"},
     {"embed", "loop", "recipes", "from_files"},
     {"outputs"},
-    {"features", "groups"},
+    {"features", "groups", "twins"},
     {"artifacts", "checkpoint", "environment", "tables"},
     {"config", "plan", "registry", "settings"},
     {"simclr"},
