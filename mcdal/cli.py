@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcdal.errors import ConfigError, McdalError
+from mcdal.errors import McdalError
 from mcdal.version import __version__
 
 if TYPE_CHECKING:
@@ -89,8 +89,10 @@ def run(
     json: Json = False,
 ) -> None:
     """Play a run, or continue it where it was interrupted."""
+    from mcdal.command import Command
+
     with _stoppable():
-        plan = _plan(recipe, data, strategy, encoder, seed, scale, settings or [])
+        plan = Command(recipe, data, strategy, encoder, seed, scale, tuple(settings or ())).plan()
         plan.config.training.numerics(device)  # a device that is not there is told before anything is written
         if dry_run:
             _estimate(plan, out, device, quiet, json)
@@ -247,50 +249,6 @@ def version(
     if show:
         typer.echo(__version__)
         raise typer.Exit
-
-
-def _plan(
-    recipe: str,
-    data: Path | None,
-    strategy: str | None,
-    encoder: str | None,
-    seed: int,
-    scale: str | None,
-    settings: list[str],
-) -> "Plan":
-    from dataclasses import replace
-
-    from mcdal import registry
-    from mcdal.config import build, default_scale
-    from mcdal.plan import Plan
-    from mcdal.settings import canonical, override, parse_settings
-
-    overrides = parse_settings(settings)
-    strategy = _one_of("strategy", strategy, overrides)
-    encoder = _one_of("encoder", encoder, overrides)
-    function = registry.load("recipes", recipe)
-    config = build(function, data, scale)
-    if strategy is not None:
-        kind = registry.load("strategies", strategy)
-        # A recipe may have set fields of its own strategy: naming that strategy keeps them.
-        config = config if type(config.strategy) is kind else replace(config, strategy=kind())
-    if encoder is not None:
-        from mcdal.recipes.base import frozen
-
-        config = frozen(config, registry.encoder(encoder))
-    config = override(config, overrides)
-    taken = canonical(config, overrides) | ({"encoder": encoder} if encoder is not None else {})
-    name = strategy or registry.name_of(config.strategy)
-    return Plan(config, seed, recipe, scale or default_scale(function), taken, name)
-
-
-def _one_of(name: str, option: str | None, overrides: dict[str, str]) -> str | None:
-    """`--strategy X` and `--set strategy=X` are two ways to the same run; taken out of the overrides."""
-    if name not in overrides:
-        return option
-    if option is not None:
-        raise ConfigError(f"--{name} {option} and --set {name}={overrides[name]}: give one of them")
-    return overrides.pop(name)
 
 
 def _estimate(plan: "Plan", out: Path, device: str, quiet: bool, json: bool) -> None:

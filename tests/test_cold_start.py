@@ -8,7 +8,7 @@ import pytest
 
 import mcdal.loop
 from mcdal.artifacts import Artifacts
-from mcdal.cli import _plan
+from mcdal.command import Command
 from mcdal.errors import ConfigError, PoolError, StoreError
 from mcdal.estimate import estimate
 from mcdal.loop import run

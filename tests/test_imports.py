@@ -18,7 +18,7 @@ LEVELS = [
     {"__main__"},
     {"cli"},
     {"console", "estimate", "pages", "status", "testing", "report"},
-    {"embed", "loop", "recipes", "from_files"},
+    {"command", "embed", "loop", "recipes", "from_files"},
     {"outputs"},
     {"features", "groups", "twins"},
     {"artifacts", "checkpoint", "environment", "tables"},

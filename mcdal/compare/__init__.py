@@ -1,0 +1,1 @@
+"""Many runs under equal conditions: strategies by seeds, played side by side, continued where they stopped."""

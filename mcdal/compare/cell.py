@@ -1,0 +1,67 @@
+"""One run of a comparison, and where it stands."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mcdal.command import Command
+from mcdal.console import Outlook
+from mcdal.plan import Plan
+
+State = Literal["waiting", "running", "done", "failed"]
+
+
+@dataclass
+class Cell:
+    """A run that is wanted. value: its headline metric of the last finished round. why: how it failed."""
+
+    command: Command
+    plan: Plan
+    state: State = "waiting"
+    rounds_done: int = 0
+    labels: int = 0
+    value: float | None = None
+    why: str = ""
+    seconds: float | None = None
+    """That it took or, while it runs, is expected to take, from the start of this process."""
+    now: Callable[[], float] = field(default=time.monotonic, repr=False)
+
+    def __post_init__(self) -> None:
+        self._outlook = Outlook(self.now)
+        self._begun = 0.0
+
+    @property
+    def title(self) -> str:
+        """Of its line in the table: the strategy and what is set on it."""
+        changed = [f"{k.removeprefix('strategy.')}={v}" for k, v in self.plan.overrides.items() if k.startswith("strategy.")]
+        return self.plan.strategy_name + (f"[{','.join(changed)}]" if changed else "")
+
+    @property
+    def rounds(self) -> int:
+        return self.plan.config.protocol.rounds
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it is done, as far as a running one can tell."""
+        return self._outlook.run_left if self.state == "running" else None
+
+    def begin(self) -> None:
+        self.state, self._begun = "running", self.now()
+
+    def hear(self, kind: str, said: dict[str, Any]) -> None:
+        """An event of its process."""
+        self._outlook.hear(kind, said)
+        if kind == "round":
+            self.rounds_done = said["round"]
+        elif kind == "result":
+            self.rounds_done, self.labels = said["round"] + 1, said["labels"]
+            names = [name for name in ("test/mean_iou", "test/accuracy") if name in said]
+            self.value = said[names[0]] if names else self.value
+        if self._outlook.run_left is not None:
+            self.seconds = self.now() - self._begun + self._outlook.run_left
+
+    def end(self, why: str = "") -> None:
+        """Its process is gone; why: how it failed, or nothing."""
+        self.state, self.why = ("failed", why) if why else ("done", "")
+        self.seconds = None if why else self.now() - self._begun
