@@ -68,7 +68,7 @@ def estimate(plan: Plan, out: Path, device: str, listen: Listener = nobody) -> E
         model = config.model.build(len(pool.classes), *pool.shape)
     strategy = copy.deepcopy(config.strategy)
     a_step = _seconds_a_step(model, pool, strategy, config.training, numerics, sizes[0])
-    an_image = _seconds_an_image(model, pool, config.training.measure_batch_size, numerics)
+    an_image = _seconds_an_image(model, pool, config.training, numerics)
     measured = len(pool) * (len(sizes) - 1) if overrides(strategy, "measure") else 0
     steps = config.training.steps
     return Estimate(
@@ -97,14 +97,14 @@ def _seconds_a_step(
     return (whole - beginning if whole > beginning else whole) / steps
 
 
-def _seconds_an_image(model: Model, pool: Pool, batch: int, numerics: Numerics) -> float:
+def _seconds_an_image(model: Model, pool: Pool, training: Training, numerics: Numerics) -> float:
     """Of a forward pass, warmed up."""
-    test = pool.test
+    test, batch = pool.test, training.measure_batch_size
 
     def seconds(images: int) -> float:
         few = replace(pool, test=replace(test, positions=test.positions[:images], y=test.y[:images]))
         begun = time.monotonic()
-        evaluate(model, few, numerics=numerics, batch_size=batch)
+        evaluate(model, few, numerics=numerics, batch_size=batch, window=training.window)
         return time.monotonic() - begun
 
     images = min(FORWARD_BATCHES * batch, len(test))

@@ -163,7 +163,7 @@ class _Work:
         x = normalize(x, self.pool.mean, self.pool.std)
         both = self.numerics.arrange(torch.cat([self.views(x), self.views(x)]))
         with self.numerics.autocast():
-            z = self.projection(self.model(both).features)
+            z = self.projection(self.pool.task.pooled(self.model(both).features))
         # In float32 or wider whatever the autocast: a temperature of .1 multiplies what rounding did by ten.
         loss, found = nt_xent(z.to(torch.promote_types(z.dtype, torch.float32)), self.simclr.temperature)
         self.optimizer.zero_grad(set_to_none=True)

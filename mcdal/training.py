@@ -177,7 +177,7 @@ def _attach(
     model.train()  # also for the heads that are copied from it
     sizes = training.batch_size, training.unlabeled_batch_size
     feed = Feed(pool, *pool.split(labels), *sizes, training.augment, numerics, seed)
-    setting = Setting(training.optimization, *pool.shape, training.steps, numerics.place, feed.own)
+    setting = Setting(training.optimization, *pool.shape, training.steps, numerics.place, feed.own, training.window)
     strategy.attach(model, pool.task, setting)
     return feed
 

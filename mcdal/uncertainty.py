@@ -3,6 +3,8 @@
 Each is computed in at least float32, and on a processor in parts that fit its cache (`mcdal.softmax`).
 """
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -44,6 +46,16 @@ def predictive_entropy(p: Members) -> Score:
 def mutual_information(p: Members) -> Score:
     """BALD, and the Jensen-Shannon divergence of a committee: H(mean_m p_m) - mean_m H(p_m), at least 0."""
     return (predictive_entropy(p) - _entr(p, 2).mean(0)).clamp_min(0)
+
+
+def entropies(members: Iterable[Float[Tensor, "b c *space"]]) -> tuple[Score, Score]:
+    """`predictive_entropy` and `mutual_information` of members that come one after the other, of which only one is held."""
+    total, inner, count = torch.zeros(()), torch.zeros(()), 0
+    for p in members:
+        first = not count
+        total, inner, count = p if first else total + p, _entr(p, 1) if first else inner + _entr(p, 1), count + 1
+    outer = _entr(total / count, 1)
+    return outer, (outer - inner / count).clamp_min(0)
 
 
 def variation_ratio(p: Members) -> Score:

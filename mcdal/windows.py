@@ -27,14 +27,17 @@ def in_windows(model: Model, x: Tensor, window: tuple[int, int], stages: bool = 
         said: Output = model(x)
         return said
     first: list[Output] = [model(x[:, :, :rows, :columns])]  # a list, so that nobody holds it once its turn is over
-    maps = _maps(first[0], stages)
+    maps = [first[0].features, *first[0].stages]  # all of them: windows lie on the grid of the coarsest
     step = max(-(-rows // m.shape[2]) for m in maps)
     if any(side % step for side in (height, width, rows, columns)) or any(rows % m.shape[2] for m in maps):
         raise ConfigError(
             f"training.window = {window}: windows and images ({height} x {width}) must be multiples of {step} pixels here, "
             "which one place of the coarsest features covers: take such sizes, or leave the window out"
         )
-    whole = [m.new_empty(*m.shape[:2], height * m.shape[2] // rows, width * m.shape[3] // columns) for m in maps]
+    whole = [
+        m.new_empty(*m.shape[:2], height * m.shape[2] // rows, width * m.shape[3] // columns)
+        for m in _maps(first[0], stages)
+    ]
     del maps
     for (top, upper, lower), (left, begin, end) in itertools.product(
         _cuts(height, rows, step), _cuts(width, columns, step)
@@ -47,7 +50,7 @@ def in_windows(model: Model, x: Tensor, window: tuple[int, int], stages: bool = 
             ]
         del output
     features, *kept = whole
-    return Output(apply_head(model.head, features), features, tuple(kept))
+    return Output(apply_head(model.head, features, (height, width)), features, tuple(kept))
 
 
 def _maps(output: Output, stages: bool) -> list[Tensor]:

@@ -240,13 +240,13 @@ def test_what_cannot_be_set(settings, words):
 
 
 def test_setting_the_strategy_is_the_same_run_as_naming_it():
-    one, two = (
-        _plan("digits", None, *words)
-        for words in (("random", None, 0, None, []), (None, None, 0, None, ["strategy=random"]))
+    named, set_to = (
+        Command("digits", strategy="random").plan(),
+        Command("digits", settings=("strategy=random",)).plan(),
     )
-    assert one == two and one.run_id == "digits-random-s0"
+    assert named == set_to and named.run_id == "digits-random-s0"
     with pytest.raises(ConfigError, match="--strategy random and --set strategy=margin: give one of them"):
-        _plan("digits", None, "random", None, 0, None, ["strategy=margin"])
+        Command("digits", strategy="random", settings=("strategy=margin",)).plan()
 
 
 def test_the_name_of_a_run_says_that_there_are_features_but_not_where(file):

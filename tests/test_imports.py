@@ -30,7 +30,6 @@ LEVELS = [
         "step",
         "feed",
         "mask_files",
-        "windows",
         "measuring",
         "oracles",
         "store",
@@ -40,7 +39,7 @@ LEVELS = [
     },
     {"strategies"},
     {"networks"},
-    {"encoders", "models", "pool", "selection", "schedule", "uncertainty", "discrepancy"},
+    {"encoders", "models", "pool", "selection", "schedule", "uncertainty", "discrepancy", "windows"},
     {"augment", "scenes", "tasks", "views"},
     {
         "checked",

@@ -15,6 +15,8 @@ from mcdal.augment import Augment
 from mcdal.config import Config, Protocol, call, default_scale, scales
 from mcdal.models.base import Architecture
 from mcdal.pool.base import Source
+from mcdal.recipes.camvid import camvid
+from mcdal.recipes.cityscapes import cityscapes
 from mcdal.registry import listed, load
 from mcdal.schedule import Optimization
 from mcdal.settings import as_text, described, field_help, override, to_json
@@ -100,3 +102,15 @@ def test_every_recipe_says_what_it_is():
     for name, line in listed("recipes").items():
         assert len(line) > 20 and load("recipes", name).__doc__, name
     assert as_text(of("cifar10").protocol.start) == "0.1"
+
+
+def test_scenes_are_trained_by_the_papers_schedule():
+    """150 epochs at 1e-3, a tenth of it after 100, without a warm-up."""
+    for recipe in (camvid, cityscapes):
+        config = recipe(Path("x"))
+        t = config.training
+        rates = [t.optimization.rate(e * t.steps_per_epoch, t.steps, t.warmup, 4) for e in (0, 99, 100, 149)]
+        assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+        assert t.augment.scale == (1.0, 1.0)
+    assert any("688" in note for note in cityscapes(Path("x")).notes)
+    assert not any("688" in note for note in cityscapes(Path("x"), "small").notes)

@@ -1,5 +1,6 @@
 """SimCLR: the loss as the paper writes it, a training that continues to the same bits, features better than chance."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -12,10 +13,12 @@ from mcdal.errors import ConfigError, TrainingError
 from mcdal.events import nobody
 from mcdal.measuring import measure
 from mcdal.models.small import SmallConv
+from mcdal.models.small_segmentation import SmallSegmentation
+from mcdal.pool.base import ArrayImages
 from mcdal.pool.digits import Digits
 from mcdal.simclr import SimCLR, _Work, nt_xent, pretrain
 from mcdal.strategies.base import Strategy
-from mcdal.testing import NUMERICS, FakeModel, KeepOne, assert_same, fake_pool
+from mcdal.testing import NUMERICS, FakeModel, KeepOne, assert_same, fake_pool, fake_scenes
 from mcdal.training import Forgetful
 from mcdal.values import Measurement
 from mcdal.views import Views
@@ -75,6 +78,14 @@ def test_continues_to_the_same_bits(steps):
     assert_same(continued, whole, "the continued encoder differs")
     assert_same(trained().state_dict(), whole, "the same seed gives another encoder")
     assert not torch.equal(trained(seed=1).state_dict()["encoder.0.weight"], whole["encoder.0.weight"])
+
+
+def test_maps_of_features_are_averaged_over_the_image():
+    model, pool = SmallSegmentation(2).build(3, 3, (16, 16)).double(), fake_pool()
+    before = copy.deepcopy(model.state_dict())
+    pool = replace(fake_scenes(), images=ArrayImages(pool.images.ids, pool.images.pixels.repeat(2, 1).repeat(2, 2)))
+    pretrain(model, pool, QUICK, flip=True, numerics=NUMERICS, seed=0)
+    assert not torch.equal(model.state_dict()["neck.0.0.weight"], before["neck.0.0.weight"])
 
 
 def test_the_global_random_state_and_the_head_are_left_alone():

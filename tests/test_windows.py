@@ -7,10 +7,16 @@ from torch import nn
 from mcdal.errors import ConfigError
 from mcdal.measuring import evaluate, measure
 from mcdal.models.base import Model, apply_head
+from mcdal.models.small_segmentation import SmallSegmentation
+from mcdal.networks.committee import Committee
+from mcdal.schedule import Optimization
 from mcdal.strategies.mcdal import MCDAL
+from mcdal.tasks.segmentation import Segmentation
 from mcdal.testing import NUMERICS, fake_scenes, fake_trained
-from mcdal.values import Output
+from mcdal.values import Batch, Output
 from mcdal.windows import in_windows
+
+TASK = Segmentation(("road", "car", "sky"))
 
 
 class Deep(Model):
@@ -69,3 +75,26 @@ def test_measuring_and_testing_in_windows():
     parts = measure(*given, trained.labels, trained.strategy, numerics=NUMERICS, window=(6, 6))
     assert whole.score == pytest.approx(parts.score, rel=0.3)
     assert evaluate(*given, numerics=NUMERICS, window=(6, 6)).keys() == evaluate(*given, numerics=NUMERICS).keys()
+
+
+def test_a_committee_sees_the_windows_that_the_task_model_sees():
+    """Members that are the task model agree with it, whatever the windows do at their borders."""
+    torch.manual_seed(0)
+    model = SmallSegmentation(2).build(3, 3, (32, 48)).double().eval()
+    optimization, window = Optimization(), (16, 32)
+    made = Committee(model, TASK, 3, optimization, lambda module: module, lambda *_: iter(()), window)
+    for member in made.others:
+        member.load_state_dict(model.state_dict())
+    x = torch.randn(2, 3, 32, 48).double()
+    with torch.no_grad():
+        batch = Batch(("a", "b"), x, None, in_windows(model, x, window, stages=False))
+        p = made.probabilities(batch)
+    assert torch.equal(p[0], p[1])
+    assert torch.equal(p[0], p[2])
+    assert not torch.equal(batch.output.logits, model(x).logits), "windows that change nothing show nothing"
+
+
+def test_windows_lie_on_the_grid_of_the_coarsest_stage_though_nobody_looks_at_it():
+    model = SmallSegmentation(2).build(3, 3, (64, 96)).eval()
+    with torch.no_grad(), pytest.raises(ConfigError, match="must be multiples of"):
+        in_windows(model, torch.randn(1, 3, 64, 96), (40, 48), stages=False)

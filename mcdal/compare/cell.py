@@ -34,7 +34,9 @@ class Cell:
     @property
     def title(self) -> str:
         """Of its line in the table: the strategy and what is set on it."""
-        changed = [f"{k.removeprefix('strategy.')}={v}" for k, v in self.plan.overrides.items() if k.startswith("strategy.")]
+        changed = [
+            f"{k.removeprefix('strategy.')}={v}" for k, v in self.plan.overrides.items() if k.startswith("strategy.")
+        ]
         return self.plan.strategy_name + (f"[{','.join(changed)}]" if changed else "")
 
     @property

@@ -42,7 +42,7 @@ class _Players:
     def __init__(self, cells: Sequence[Cell], out: Path, device: str, workers: int, tell: Tell):
         self._waiting = [cell for cell in cells if cell.state == "waiting"]
         self._out, self._device, self._workers, self._tell = out, device, workers, tell
-        self._running: dict[str, tuple[Cell, "subprocess.Popen[str]"]] = {}
+        self._running: dict[str, tuple[Cell, subprocess.Popen[str]]] = {}
         self._heard: queue.Queue[tuple[str, dict[str, Any] | None]] = queue.Queue()
         self._largest = 0  # bytes that a process has held
 
@@ -56,7 +56,7 @@ class _Players:
             self._stop()
 
     def _next(self) -> Cell | None:
-        """The next cell that may begin now; none while it would only compute what another is about to lend, or memory is short."""
+        """The next cell that may begin; none while it would compute what another is about to lend, or memory is short."""
         if self._running and not self._room():
             return None
         lent = {c.plan.seed for c, _ in self._running.values() if _lends(c) and c.rounds_done == 0}

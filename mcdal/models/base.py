@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from mcdal.errors import ConfigError
+from mcdal.models.dense import PixelHead
 from mcdal.values import Output
 
 
@@ -81,11 +82,17 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def apply_head(head: nn.Module, features: Float[Tensor, "b d *places"]) -> Float[Tensor, "b c *space"]:
-    """The head in float32 whatever the autocast around it: bfloat16 logits tie too often to be ranked."""
+def apply_head(
+    head: nn.Module, features: Float[Tensor, "b d *places"], size: Sequence[int] = ()
+) -> Float[Tensor, "b c *space"]:
+    """The head in float32 whatever the autocast around it: bfloat16 logits tie too often to be ranked.
+
+    size: height and width of the images, where the caller knows them and the head can use them.
+    """
     with torch.autocast(features.device.type, enabled=False):
         weight = next(head.parameters())
-        logits: Tensor = head(features.to(weight.dtype))
+        known = (tuple(size),) if len(size) and isinstance(head, PixelHead) else ()
+        logits: Tensor = head(features.to(weight.dtype), *known)
     return logits
 
 

@@ -1,6 +1,7 @@
 """A committee: networks like the task model, trained beside it from another start and in another order of the images."""
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -11,13 +12,15 @@ from mcdal.networks.own_steps import Batches
 from mcdal.schedule import Optimization, set_rate
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Metrics, Progress
+from mcdal.windows import forward
 
 
 class Committee:
     """`members` networks. Member 0 is the task model; the others are fresh ones, and learn as it does, from the same labels.
 
     place: moves a network to where the model is. labeled(purpose, first): labeled batches without end, from number `first` on,
-    in an order of this purpose's own. Built anew for each round, so that no member remembers an earlier one.
+    in an order of this purpose's own. window: in which scenes are measured. Built anew for each round, so that no member
+    remembers an earlier one.
     """
 
     def __init__(
@@ -28,12 +31,13 @@ class Committee:
         optimization: Optimization,
         place: Callable[[nn.Module], nn.Module],
         labeled: Batches,
+        window: tuple[int, int] | None = None,
     ):
         self.others = nn.ModuleList(place(model.fresh()) for _ in range(members - 1))
         # One optimizer for all: SGD treats each weight by itself, so this is one a member.
         self.optimizer = optimization.optimizer(self.others.parameters())
         self._loss: Tensor | None = None
-        self._task, self._labeled = task, labeled
+        self._task, self._labeled, self._window = task, labeled, window
         self._orders: list[Iterator[Batch]] = []
 
     def step(self, progress: Progress) -> None:
@@ -57,7 +61,9 @@ class Committee:
         """Class probabilities of every member; member 0, the task model, has spoken already."""
         assert batch.output is not None
         self.others.eval()
-        return torch.stack([batch.output.logits, *(member(batch.x).logits for member in self.others)]).softmax(2)
+        members = (cast(Model, member) for member in self.others)
+        others = (forward(member, self._window, stages=False)(batch.x).logits for member in members)
+        return torch.stack([batch.output.logits, *others]).softmax(2)
 
     def state(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         """What a checkpoint keeps."""

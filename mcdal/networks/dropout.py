@@ -62,7 +62,7 @@ class MonteCarloDropout:
         features = batch.output.features
         kept = torch.rand(features.shape[:2], dtype=features.dtype, device=features.device) >= self.rate
         dropped = features * _over_space(kept.to(features.dtype) / (1 - self.rate), features)
-        said = Output(apply_head(self._model.head, dropped), dropped)
+        said = Output(apply_head(self._model.head, dropped, batch.output.logits.shape[2:]), dropped)
         return self._task.losses(said.logits, batch.y).mean() - losses.mean()
 
     def probabilities(self, batch: Batch) -> Float[Tensor, "t b c *space"]:
@@ -76,14 +76,28 @@ class MonteCarloDropout:
             logits = self._head_passes(batch.output.features, self.rate)
         return logits.softmax(2)
 
+    def one_by_one(self, batch: Batch) -> Iterator[Float[Tensor, "b c *space"]]:
+        """The same one after the other, so that only one of them is held."""
+        assert self._model is not None and batch.output is not None
+        if self.rate is None:
+            yield from (self._pass(batch.x, t).softmax(1) for t in range(self.passes))
+            return
+        features = batch.output.features.to(next(self._model.head.parameters()).dtype)
+        for mask in self._masks(features, self.rate):
+            dropped = features * _over_space(mask, features)
+            yield apply_head(self._model.head, dropped, batch.output.logits.shape[2:]).softmax(1)
+
+    def _masks(self, features: Float[Tensor, "b d *places"], rate: float) -> Float[Tensor, "t 1 d"]:
+        """Of the features before the head, one a draw; what is kept is scaled up."""
+        random = torch.Generator().manual_seed(stream(self._seed, "head"))
+        kept = torch.rand(self.passes, features.shape[1], generator=random, dtype=torch.float64) >= rate
+        return (kept.to(features.device, features.dtype) / (1 - rate)).unsqueeze(1)
+
     def _head_passes(self, features: Float[Tensor, "b d *places"], rate: float) -> Float[Tensor, "t b c *space"]:
         assert self._model is not None
         features = features.to(next(self._model.head.parameters()).dtype)
-        random = torch.Generator().manual_seed(stream(self._seed, "head"))
-        kept = torch.rand(self.passes, features.shape[1], generator=random, dtype=torch.float64) >= rate
-        masks = (kept.to(features.device, features.dtype) / (1 - rate)).unsqueeze(1)  # t 1 d
         said = []
-        for some in torch.split(masks, max(1, AT_ONCE // features.numel())):
+        for some in torch.split(self._masks(features, rate), max(1, AT_ONCE // features.numel())):
             dropped = features * _over_space(some, features)  # t b d *space
             logits = apply_head(self._model.head, dropped.flatten(0, 1))
             said.append(logits.reshape(*dropped.shape[:2], *logits.shape[1:]))

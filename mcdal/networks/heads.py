@@ -33,7 +33,7 @@ class LinearHeads(nn.Module):
         self.weight = nn.Parameter(torch.stack([head.weight.detach() for head in heads]))
         self.bias = nn.Parameter(torch.stack(biases)) if biases else None
 
-    def forward(self, features: Float[Tensor, "b d"]) -> Said:
+    def forward(self, features: Float[Tensor, "b d"], size: Sequence[int] = ()) -> Said:
         """In float32 or wider whatever the autocast around it, as `apply_head`."""
         with torch.autocast(features.device.type, enabled=False):
             z = features.to(self.weight.dtype)
@@ -62,14 +62,14 @@ class PixelHeads(nn.Module):
         self.bias = nn.Parameter(torch.stack(biases)) if biases else None
         self.up = heads[0].up
 
-    def forward(self, features: Float[Tensor, "b d rows columns"]) -> Said:
-        """In float32 or wider whatever the autocast around it, as `PixelHead`."""
+    def forward(self, features: Float[Tensor, "b d rows columns"], size: Sequence[int] = ()) -> Said:
+        """In float32 or wider whatever the autocast around it, as `PixelHead`. size: of the images, if the caller knows it."""
         with torch.autocast(features.device.type, enabled=False):
             z = features.to(self.weight.dtype)
             maps = F.conv2d(z, self.weight.flatten(0, 1), None if self.bias is None else self.bias.flatten())
             b, (heads, c) = len(maps), self.weight.shape[:2]
             by_head = maps.reshape(b, heads, c, *maps.shape[2:]).transpose(0, 1)  # turned before it is large
-            large: Tensor = self.up(by_head.flatten(0, 1))
+            large: Tensor = self.up(by_head.flatten(0, 1), tuple(size) or None)
             return large.view(heads, b, *large.shape[1:])
 
 
@@ -80,5 +80,5 @@ class SeparateHeads(nn.Module):
         super().__init__()
         self.heads = nn.ModuleList(heads)
 
-    def forward(self, features: Float[Tensor, "b d *places"]) -> Said:
-        return torch.stack([apply_head(head, features) for head in self.heads])
+    def forward(self, features: Float[Tensor, "b d *places"], size: Sequence[int] = ()) -> Said:
+        return torch.stack([apply_head(head, features, size) for head in self.heads])

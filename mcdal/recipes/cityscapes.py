@@ -20,5 +20,8 @@ def cityscapes(data: Path, scale: Scale = "full") -> Config:
     # An epoch is one pass over all 2,975 images, however few of them are labeled.
     source = Cityscapes(data)
     full = scenes(source, MCDAL(), Protocol(start=300, budget=150, rounds=7), crop=CROP, steps_per_epoch=2975 // 8)
-    full = replace(full, notes=(NOTE,))
-    return choose_scale(scale, full=lambda: full, small=lambda: small_scenes(full, replace(source, size=SMALL_SIZE)))
+    return choose_scale(
+        scale,
+        full=lambda: replace(full, notes=(NOTE,)),
+        small=lambda: small_scenes(full, replace(source, size=SMALL_SIZE)),
+    )

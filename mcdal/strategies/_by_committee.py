@@ -28,7 +28,9 @@ class ByCommittee(Scored):
             raise ConfigError(f"strategy.members = {self.members}: at least 2 members are needed to disagree")
 
     def attach(self, model: Model, task: Task, setting: Setting) -> None:
-        self._committee = Committee(model, task, self.members, setting.optimization, setting.place, setting.labeled)
+        self._committee = Committee(
+            model, task, self.members, setting.optimization, setting.place, setting.labeled, setting.window
+        )
 
     def step(self, labeled: Batch, unlabeled: Batch, progress: Progress) -> None:
         assert self._committee is not None

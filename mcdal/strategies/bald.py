@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from mcdal.strategies._by_dropout import ByDropout
 from mcdal.strategies.base import BOTH, About, Scored
-from mcdal.uncertainty import mutual_information
 from mcdal.values import Batch, Measurement
 
 
@@ -27,4 +26,4 @@ class BALD(ByDropout, Scored):
     )
 
     def measure(self, batch: Batch) -> Measurement:
-        return Measurement(score=mutual_information(self.draws(batch)))
+        return Measurement(score=self.mutual_information(batch))

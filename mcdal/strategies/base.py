@@ -56,7 +56,8 @@ class Setting:
     """The training that a strategy is attached to: what its own networks may use.
 
     channels, size: of the images, size as (height, width) in pixels. steps: optimizer steps of the whole training. place:
-    moves a module to the device, dtype and memory layout of the model. batches: see `labeled` and `unlabeled`.
+    moves a module to the device, dtype and memory layout of the model. batches: see `labeled` and `unlabeled`. window: of
+    height and width, in which images are measured; None: whole.
     """
 
     optimization: Optimization
@@ -65,6 +66,7 @@ class Setting:
     steps: int
     place: Callable[[nn.Module], nn.Module]
     batches: Callable[[bool, str, int], Iterator[Batch]]
+    window: tuple[int, int] | None = None
 
     def labeled(self, purpose: str, first: int) -> Iterator[Batch]:
         """Augmented labeled batches without output, endlessly, in an order of this purpose's own, from batch `first` on.

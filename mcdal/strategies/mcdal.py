@@ -13,6 +13,7 @@ from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.aside import aside
 from mcdal.models.base import Model
 from mcdal.networks.heads import fresh_heads
+from mcdal.networks.own_steps import descend
 from mcdal.schedule import set_rate
 from mcdal.strategies.base import BOTH, About, Scored, Setting, Stateful
 from mcdal.tasks.base import Task
@@ -77,7 +78,7 @@ class MCDAL(Scored):
     def step(self, labeled: Batch, unlabeled: Batch, progress: Progress) -> None:
         assert self._model is not None and labeled.output is not None and labeled.y is not None
         set_rate(self._optimizer, progress.lr)
-        self._descend(self._cross_entropy(labeled.output, labeled.y))  # step A
+        descend(self._optimizer, self._cross_entropy(labeled.output, labeled.y))  # step A
 
         if self.published:  # both passes in train mode with the updated weights: BatchNorm statistics move
             with torch.no_grad():
@@ -88,7 +89,7 @@ class MCDAL(Scored):
         cross_entropy = self._cross_entropy(seen, labeled.y)
         l_dis = self._discrepancy(unseen).mean()
         kept = 0.0 if self.alg1 else cross_entropy
-        self._descend(kept - l_dis if self.discrepancy_loss else cross_entropy)  # step B
+        descend(self._optimizer, kept - l_dis if self.discrepancy_loss else cross_entropy)  # step B
         self._last = {"train/heads_loss": cross_entropy.detach(), "train/discrepancy": l_dis.detach()}
 
     def measure(self, batch: Batch) -> Measurement:
@@ -113,30 +114,30 @@ class MCDAL(Scored):
         assert batch.output is not None
         if self._model is None:
             raise SelectionError("MCDAL has no heads yet: train with this object first (`train` attaches it)")
-        logits = batch.output.logits, *self._heads(batch.output.features)
+        logits = batch.output.logits, *self._said(batch.output)
         return discrepancy_of(logits, self.distance, shares)
+
+    def _said(self, output: Output) -> Float[Tensor, "h b c *space"]:
+        """Logits of the heads, as large as the task model's."""
+        logits: Tensor = self._heads(output.features, output.logits.shape[2:])
+        return logits
 
     def _cross_entropy(self, output: Output, y: Tensor) -> Tensor:
         """sum_k CE(p_k, y), the mean over the batch for each head."""
-        logits: Tensor = self._heads(output.features)
+        logits = self._said(output)
         losses = self._task.losses(logits.flatten(0, 1), y.repeat(self.heads, *[1] * (y.ndim - 1)))
         return losses.view(self.heads, -1).mean(1).sum()
 
     def _discrepancy(self, output: Output) -> Float[Tensor, "b *space"]:
         """Eq. 4: D(x) = sum of d over all pairs of {p, p_1 ... p_n}. The task's own p is a constant to the heads."""
         own = self._shares(output.logits.detach().softmax(1))
-        others = self._shares(self._heads(output.features).flatten(0, 1).softmax(1))
+        others = self._shares(self._said(output).flatten(0, 1).softmax(1))
         shares = torch.cat([own[None], others.view(self.heads, *own.shape)])
         return discrepancy(shares, self.distance)
 
     def _shares(self, p: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *places c"]:
         """What the distance compares: class shares of the whole image, or those of each place."""
         return self._task.pooled(p) if self.compared == "image" else _by_place(p)
-
-    def _descend(self, loss: Tensor) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        self._optimizer.step()
 
 
 def _by_place(p: Float[Tensor, "n c *space"]) -> Float[Tensor, "n *space c"]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from mcdal.selection import Sampling
 from mcdal.strategies._by_dropout import ByDropout
 from mcdal.strategies.base import BOTH, About, Scored
-from mcdal.uncertainty import mutual_information
 from mcdal.values import Batch, Measurement
 
 
@@ -33,4 +32,4 @@ class PowerBALD(ByDropout, Scored):
     """power: by lot in proportion to score^beta. softmax, softrank: to exp(beta score) or rank^-beta. top: as `bald`."""
 
     def measure(self, batch: Batch) -> Measurement:
-        return Measurement(score=mutual_information(self.draws(batch)))
+        return Measurement(score=self.mutual_information(batch))

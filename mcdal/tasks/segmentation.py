@@ -39,16 +39,19 @@ class Segmentation(Task):
 
     def losses(self, logits: Float[Tensor, "b c h w"], y: Shaped[Tensor, "b h w"]) -> Float[Tensor, " b"]:
         """Weighted cross-entropy (nats), the mean over an image's labeled pixels; 0 for an image of void."""
+        if logits.shape[2:] != y.shape[1:]:  # `gather` would take the part that it needs
+            raise ValueError(f"logits of {tuple(logits.shape[2:])} pixels for masks of {tuple(y.shape[1:])}")
         weighted = _cross_entropy(logits, y, self._weights(logits))
         count = (y != VOID).flatten(1).sum(1).clamp_min(1)
         return weighted.flatten(1).sum(1) / count
 
     def losses_of_whole(self, logits: Float[Tensor, "b c"], y: Shaped[Tensor, "b h w"]) -> Float[Tensor, " b"]:
-        """Cross-entropy with the classes' shares of the labeled pixels, as if each pixel were told the same."""
+        """Weighted cross-entropy with the classes' shares of the labeled pixels, as if each pixel were told the same."""
         there = torch.arange(logits.shape[1], device=y.device)
         share = (y.flatten(1)[:, :, None] == there).sum(1, dtype=logits.dtype)
         share = share / share.sum(1, keepdim=True).clamp_min(1)
-        return -(share * logits.log_softmax(1)).sum(1)
+        weights = self._weights(logits)
+        return -((share if weights is None else share * weights) * logits.log_softmax(1)).sum(1)
 
     def right(self, logits: Float[Tensor, "b c h w"], y: Shaped[Tensor, "b h w"]) -> Float[Tensor, ""]:
         known = y != VOID

@@ -9,10 +9,12 @@ from torch.nn import functional as F
 
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.base import Model, apply_head
+from mcdal.models.small_segmentation import SmallSegmentation
 from mcdal.networks import dropout
 from mcdal.networks.dropout import MonteCarloDropout
 from mcdal.tasks.classification import Classification
 from mcdal.testing import FakeModel
+from mcdal.uncertainty import entropies, mutual_information, predictive_entropy
 from mcdal.values import Batch, Output
 
 TASK = Classification(tuple("abc"))
@@ -111,6 +113,19 @@ def test_a_map_loses_whole_channels():
     masks = masks_of(attached(Plain(identity_head(4))), 4)
     expected = torch.stack([model.head(maps * mask[:, None, None]).softmax(1) for mask in masks])
     torch.testing.assert_close(p, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_maps_are_judged_draw_by_draw_as_all_at_once():
+    torch.manual_seed(2)
+    model = SmallSegmentation(2).build(3, 3, (16, 24))
+    draws, x = attached(model), torch.randn(2, 3, 16, 24).double()
+    batch = batch_of(model, x)
+    together = draws.probabilities(batch)
+    outer, mutual = entropies(draws.one_by_one(batch))
+    torch.testing.assert_close(outer, predictive_entropy(together), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(mutual, mutual_information(together), rtol=1e-8, atol=1e-12)
+    assert mutual.shape == (2, 16, 24)
+    assert mutual.max() > 0
 
 
 def test_the_seed_decides_and_bfloat16_features_are_widened():

@@ -1,13 +1,18 @@
 """Every registered strategy keeps the contract; a new one is tested without writing a test."""
 
 import copy
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
 from mcdal.errors import ConfigError
+from mcdal.models.small_segmentation import SmallSegmentation
+from mcdal.pool.base import ArrayImages, LabeledView
+from mcdal.pool.masks import ArrayMasks
 from mcdal.registry import listed, load
+from mcdal.scenes import SceneAugment
 from mcdal.showing import heat
 from mcdal.strategies.batch_bald import BatchBALD
 from mcdal.strategies.core_set import CoreSet
@@ -29,6 +34,7 @@ from mcdal.testing import (
     fake_scene_config,
     fake_scenes,
     fake_trained,
+    fake_training,
 )
 
 VARIANTS = {
@@ -75,6 +81,30 @@ ABLE = {name: make for name, make in EVERY.items() if "segmentation" in make().a
 @pytest.mark.parametrize("name", ABLE)
 def test_contract_on_scenes(name, check):
     check(ABLE[name], fake_scenes())
+
+
+@pytest.mark.parametrize(
+    "check", [check_leaves_task_model_alone, check_rows, check_continues], ids=lambda c: c.__name__
+)
+@pytest.mark.parametrize("name", sorted(ABLE.keys() - {"mc_dropout: own layers"}))  # this network has none
+def test_contract_with_real_heads_and_crops(name, check, monkeypatch):
+    """Heads that enlarge, crops that are no multiple of their stride, weighted classes."""
+    pool = large_scenes()
+    augment = SceneAugment(crop=(13, 18))
+    training = fake_training(augment=augment, batch_size=4, unlabeled_batch_size=4, class_weights="median_frequency")
+    monkeypatch.setattr("mcdal.testing.fake_training", lambda: training)
+    monkeypatch.setattr("mcdal.testing.FakeSegmenter", lambda classes: SmallSegmentation(2).build(classes, 3, (16, 24)))
+    check(ABLE[name], pool)
+
+
+def large_scenes():
+    """Fake scenes, enlarged to 16x24."""
+    pool = fake_scenes(24)
+    enlarged = [np.repeat(np.repeat(a, 2, 1), 3, 2) for a in (pool.images.pixels, pool.masks.array)]
+    test = [np.repeat(np.repeat(a, 2, 1), 3, 2) for a in (pool.test.images.pixels, pool.test.masks.array)]
+    images, test_images = ArrayImages(pool.images.ids, enlarged[0]), ArrayImages(pool.test.images.ids, test[0])
+    view = LabeledView(test_images, pool.test.positions, pool.test.y, ArrayMasks(test[1]))
+    return replace(pool, images=images, masks=ArrayMasks(enlarged[1]), test=view)
 
 
 @pytest.mark.parametrize("name", ABLE)

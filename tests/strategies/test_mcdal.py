@@ -188,6 +188,17 @@ def test_the_labeled_images_pass_once():
     assert passed == [len(unlabeled.x)]
 
 
+def test_the_backward_pass_is_in_full_precision_whatever_the_autocast_around():
+    strategy, model = attached()
+    labeled, unlabeled = batches()
+    output, seen = model(labeled.x).detach(), []
+    for p in strategy.state()["heads"].parameters():
+        p.register_hook(lambda _: seen.append(torch.is_autocast_enabled("cpu")))
+    with torch.autocast("cpu", torch.bfloat16):
+        strategy.step(labeled.with_output(output), unlabeled, Progress(0, 1, LR))
+    assert seen and not any(seen)
+
+
 def test_heads_of_another_kind_than_linear_do_the_same_one_by_one():
     strategy, model = attached(heads=3)
     other, same = attached(heads=3)

@@ -1,5 +1,6 @@
 """The task of segmentation against one pixel at a time, and against other people's metrics."""
 
+import inspect
 import math
 from dataclasses import replace
 
@@ -178,3 +179,18 @@ def test_pooling_and_reducing():
     assert math.isclose(
         float(TASK.pooled(x.bfloat16()).double().std()), float(x.mean((2, 3)).double().std()), rel_tol=0.05
     )
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 2.0, 0.5, 4.0)])
+def test_what_is_said_of_the_whole_costs_what_it_would_at_each_pixel(weights):
+    task = replace(TASK, weights=weights)
+    _, y = scene()
+    of_whole = torch.randn(3, 4, dtype=torch.float64)
+    at_each = of_whole[:, :, None, None].expand(3, 4, 5, 7)
+    torch.testing.assert_close(task.losses_of_whole(of_whole, y), task.losses(at_each, y))
+
+
+def test_logits_of_another_size_are_refused():
+    logits, y = scene()
+    with pytest.raises(ValueError, match="logits of \\(5, 7\\) pixels for masks of \\(4, 6\\)"):
+        inspect.unwrap(Segmentation.losses)(TASK, logits, y[:, :4, :6])  # outside of tests nobody checks the types
