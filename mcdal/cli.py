@@ -101,6 +101,73 @@ def run(
 
 
 @app.command()
+def compare(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe's name, or my_recipes.py:NAME.", autocompletion=_complete_recipes)
+    ],
+    strategies: Annotated[
+        str,
+        typer.Option(
+            "--strategies",
+            "-s",
+            help="mcdal,random,margin, or with fields set: 'mcdal,mcdal[heads=4],my_file.py:NAME'.",
+        ),
+    ],
+    seeds: Annotated[str, typer.Option("--seeds", help="0-4, or 0,2,5.")] = "0-4",
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of the images, where the recipe needs one.")
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder", "-e", help="Train heads alone on this network's features.", autocompletion=_complete_encoders
+        ),
+    ] = None,
+    out: Out = Path("runs"),
+    scale: Annotated[str | None, typer.Option("--scale", help="A size of the recipe, such as small.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of all runs: --set protocol.budget=100."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Runs at once; by default one a processor, or one on an accelerator."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what is done and what is missing; run nothing.")
+    ] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Play strategies by seeds under equal conditions, or what is missing of them, and tell what they show."""
+    from mcdal.command import Command
+    from mcdal.compare.asked import entries
+    from mcdal.compare.asked import seeds as read_seeds
+    from mcdal.compare.compare import compare as play
+    from mcdal.compare.compare import missing
+    from mcdal.report import write_report
+
+    with _stoppable():
+        of = Command(recipe, data, None, encoder, 0, scale, tuple(settings or ()))
+        asked = entries(strategies), read_seeds(seeds)
+        if dry_run:
+            typer.echo("\n".join(missing(of, *asked, out)))
+            return
+        found = play(of, *asked, out, device=device, workers=workers, quiet=quiet, as_json=json)
+        if not json:
+            typer.echo("".join(f"{line}\n" for line in found.shown), nl=False)
+        if found.done:
+            page = write_report(out, [cell.plan.run_id for cell in found.done])
+            typer.echo(f"report: {page}", err=True)
+    if found.failed:
+        typer.echo(
+            f"{len(found.failed)} of {len(found.cells)} runs failed; the same command tries them again", err=True
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
 def embed(
     recipe: Annotated[
         str, typer.Argument(help="A recipe's name, or my_recipes.py:NAME.", autocompletion=_complete_recipes)

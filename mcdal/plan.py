@@ -9,7 +9,7 @@ from typing import Any
 
 from mcdal.config import Config
 from mcdal.errors import StoreError
-from mcdal.settings import filled
+from mcdal.settings import filled, to_json
 from mcdal.store import RunRecord
 
 # The same run whatever these say. Other data, features and weights are told by their content, not by where they lie.
@@ -18,6 +18,10 @@ WITHOUT_EFFECT = (
     "source.data", "source.test", "source.cache_gib", "source.workers",
     "encoder.weights",
 )  # fmt: skip
+
+
+OF_FILES = ("features_sha256", "groups_sha256")
+"""What a run records of files that its config names."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,12 @@ def _plain(name: str) -> str:
     """A name fit for a file: the last part of a dotted path."""
     last = name.rpartition(":")[2]
     return "".join(c if c.isalnum() or c in "_." else "_" for c in last)
+
+
+def same_recipe(recorded: Mapping[str, Any], config: Config) -> bool:
+    """Whether a run's recorded config is this one, as far as it can be told without opening the data."""
+    old, new = decisive(filled(recorded, config)), decisive(to_json(config))
+    return {k: v for k, v in old.items() if k not in OF_FILES} == new
 
 
 def refuse_changes(before: RunRecord, now: RunRecord, config: Config, path: Path) -> None:

@@ -1,6 +1,6 @@
 """Runs put side by side: grouped by what was run, averaged over seeds, and paired with Random at equal seeds.
 
-Plain arithmetic over what the store holds. It claims no significance: a handful of seeds says little about chance.
+Plain arithmetic over what the store holds; what seeds show of a difference is for `verdicts`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The outcome of each group in words: what was reached, with how many labels, over which seeds. No more is claimed."""
+"""The outcome of each group in words: what was reached, with how many labels, over which seeds, and what that shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,28 +6,36 @@ from dataclasses import dataclass
 from mcdal.report.curves import Look, Looks
 from mcdal.report.experiments import Experiment, Group, summarize
 from mcdal.report.status import status_of
+from mcdal.report.verdicts import sentences, verdicts
 from mcdal.report.words import NARROW, count, percent, plural, points
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One strategy's line at the head of the page. value: its accuracy or mean IoU, or empty before the first finished round."""
+    """One strategy's line at the head of the page. value: its accuracy or mean IoU, or empty before the first finished round.
+
+    shown: what its seeds show against Random, and what they do not.
+    """
 
     title: str
     look: Look
     value: str
     sentence: str
     versus: str
+    shown: str
 
 
 def outcomes(experiment: Experiment, looks: Looks) -> list[Outcome]:
     """In the order of the figure's groups."""
+    name = experiment.kind.headline_name
+    shown = {id(v.group): " ".join(sentences(v, name)) for v in verdicts(experiment) if v.seeds > 1}
     return [
         Outcome(
             group.title,
             looks[group.strategy, group.title],
-            *_reached(group, experiment.kind.headline_name),
+            *_reached(group, name),
             _versus(experiment, group),
+            shown.get(id(group), ""),
         )
         for group in experiment.groups
     ]
@@ -79,7 +87,7 @@ def caution(experiments: Sequence[Experiment]) -> str:
         return ""
     return (
         f"Some lines rest on {'a single seed' if fewest == 1 else f'{fewest} seeds'}. "
-        "Differences this page shows may be chance; it makes no claim of significance."
+        "Differences may be chance; the page says of each whether its seeds show one."
     )
 
 

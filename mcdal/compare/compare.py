@@ -1,0 +1,99 @@
+"""`mcdal compare`: plays what is missing of a grid of runs, and tells what they show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcdal.command import Command
+from mcdal.compare.asked import Entry, commands
+from mcdal.compare.board import board
+from mcdal.compare.cell import Cell
+from mcdal.compare.play import default_workers, play
+from mcdal.plan import same_recipe
+from mcdal.report.experiments import experiments
+from mcdal.report.queries import read_runs
+from mcdal.report.verdicts import sentences, verdicts
+from mcdal.store import Store
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All cells, and what they show of each strategy, in words."""
+
+    cells: Sequence[Cell]
+    shown: Sequence[str]
+
+    @property
+    def done(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.state == "done"]
+
+    @property
+    def failed(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.state == "failed"]
+
+
+def compare(
+    of: Command, sides: Sequence[Entry], seeds: Sequence[int], out: Path, *, device: str = "auto",
+    workers: int | None = None, quiet: bool = False, as_json: bool = False,
+) -> Compared:  # fmt: skip
+    """Plays every strategy of `sides` with every seed, but for what is done, in the store of `out`.
+
+    workers: processes at once; by default one a processor, or one on an accelerator. ConfigError before anything runs where a
+    cell cannot be. A run that fails does not stop the others.
+    """
+    cells = _cells(of, sides, seeds, out)
+    at_once = workers or default_workers(cells[0].plan.config.training.numerics(device).device.type)
+    with board(cells, at_once, quiet, as_json) as tell:
+        play(cells, out, device, at_once, tell)
+    return Compared(cells, shown(out, [cell.plan.run_id for cell in cells if cell.state == "done"]))
+
+
+def missing(of: Command, sides: Sequence[Entry], seeds: Sequence[int], out: Path) -> list[str]:
+    """A line a strategy: which of its seeds are done and which are not. Nothing is run."""
+    cells = _cells(of, sides, seeds, out)
+    lines = []
+    for title in dict.fromkeys(cell.title for cell in cells):
+        seeds_of = {cell.plan.seed: cell.state == "done" for cell in cells if cell.title == title}
+        left = [str(seed) for seed, done in seeds_of.items() if not done]
+        more = f", missing {', '.join(left)}" if left else ""
+        lines.append(f"{title}: {len(seeds_of) - len(left)} of {len(seeds_of)} seeds done{more}")
+    return lines
+
+
+def _cells(of: Command, sides: Sequence[Entry], seeds: Sequence[int], out: Path) -> list[Cell]:
+    cells = [Cell(command, plan) for command, plan in commands(of, sides, seeds)]
+    _note_done(cells, out)
+    return cells
+
+
+def _note_done(cells: Sequence[Cell], out: Path) -> None:
+    """Marks the cells that the store holds whole. One that was begun with another recipe is played, to say so."""
+    if not (out / "mcdal.db").exists():
+        return
+    store = Store(out, create=False)
+    try:
+        for cell in cells:
+            record = store.run(cell.plan.run_id)
+            if record is None or not same_recipe(record.config, cell.plan.config):
+                continue
+            finished = [r for r in store.rounds(record.run_id) if r.finished_at is not None]
+            if len(finished) < cell.rounds:
+                continue
+            name = "test/mean_iou" if record.config.get("task") == "segmentation" else "test/accuracy"
+            values = {m.round: m.value for m in store.metrics(record.run_id) if m.name == name}
+            cell.state, cell.rounds_done, cell.labels = "done", len(finished), finished[-1].labeled
+            cell.value = values.get(finished[-1].round)
+    finally:
+        store.close()
+
+
+def shown(out: Path, run_ids: Sequence[str]) -> list[str]:
+    """A line a strategy on what these runs show of it against Random."""
+    if not run_ids:
+        return []
+    lines = []
+    for experiment in experiments(read_runs(out, run_ids)):
+        for verdict in verdicts(experiment):
+            words = " ".join(sentences(verdict, experiment.kind.headline_name))
+            lines.append(f"{verdict.group.title}: {words}")
+    return lines

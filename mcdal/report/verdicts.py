@@ -1,0 +1,122 @@
+"""What the seeds show of each strategy against Random, in words, and what they do not show."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mcdal.report.experiments import Experiment, Group
+from mcdal.report.words import MINUS, NARROW, count, percent, plural, points
+from mcdal.statistics.curves import Saving, area, labels_saved
+from mcdal.statistics.paired import LEVEL, MOST_SEEDS, Interval, holm, mean, seeds_needed, t_test
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A strategy against Random over the seeds and numbers of labels that both have.
+
+    area: of the differences of areas under the curves, which are mean heights. p: adjusted for all strategies of the experiment
+    (Holm). needed: seeds that would show such a difference.
+    """
+
+    group: Group
+    labels: Int[np.ndarray, " budgets"]
+    seeds: int
+    area: Interval
+    p: float
+    together: int
+    saving: Saving | None
+    needed: int | None
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is a difference, at the 5 % level over all strategies together."""
+        return self.p < 1 - LEVEL
+
+
+def verdicts(experiment: Experiment) -> list[Verdict]:
+    """Of every strategy that has runs with Random's seeds, in the order of the figure."""
+    compared = [(group, *pair) for group in experiment.groups if (pair := _paired(experiment, group)) is not None]
+    differences = [area(labels, mine) - area(labels, theirs) for _, labels, mine, theirs in compared]
+    adjusted = holm([t_test(d) for d in differences])
+    return [
+        Verdict(
+            group,
+            labels,
+            len(mine),
+            mean(difference),
+            p,
+            len(compared),
+            labels_saved(labels, mine, theirs),
+            seeds_needed(difference),
+        )
+        for (group, labels, mine, theirs), difference, p in zip(compared, differences, adjusted, strict=True)
+    ]
+
+
+def _paired(
+    experiment: Experiment, group: Group
+) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "s k"], Float[np.ndarray, "s k"]] | None:
+    """Numbers of labels, and the headline of the group and of Random there, a row a seed; None without a common one."""
+    partner = experiment.partner(group)
+    theirs = {run.record.seed: curve for run, curve in partner.curves()} if partner else {}
+    pairs = [(curve, theirs[run.record.seed]) for run, curve in group.curves() if run.record.seed in theirs]
+    common = sorted(set.intersection(*(set(a) & set(b) for a, b in pairs))) if pairs else []
+    if not common:
+        return None
+    mine, random = ([[curve[n] for n in common] for curve in side] for side in zip(*pairs, strict=True))
+    return np.array(common), np.array(mine), np.array(random)
+
+
+def sentences(verdict: Verdict, metric: str) -> list[str]:
+    """One on the difference, and one on the labels that it saves or costs."""
+    found = [_difference(verdict, metric)]
+    if verdict.shown and verdict.saving is not None and math.isfinite(verdict.saving.share.value):
+        found.append(_saving(verdict.saving, metric))
+    return found
+
+
+def _difference(verdict: Verdict, metric: str) -> str:
+    over = f"over {_range(verdict.labels)}"
+    if verdict.seeds < 2:
+        return (
+            f"{points(verdict.area.value)} points of mean {metric} to Random {over}, with one seed: it may be chance."
+        )
+    interval = f"{points(verdict.area.low)} to {points(verdict.area.high)}"
+    size = f"{points(verdict.area.value)} points of mean {metric} {over} (95{NARROW}%: {interval})"
+    if verdict.shown:
+        many = f", adjusted for {verdict.together} strategies" if verdict.together > 1 else ""
+        return f"{'Better' if verdict.area.value > 0 else 'Worse'} than Random: {size}; p {_p(verdict.p)}{many}."
+    if not np.isfinite(verdict.area.value) or verdict.area.value == 0:
+        return f"No difference to Random with {plural(verdict.seeds, 'seed')}."
+    more = f"more than {count(MOST_SEEDS)}" if verdict.needed is None else f"about {count(verdict.needed)}"
+    enough = verdict.needed is not None and verdict.needed <= verdict.seeds
+    would = "" if enough else f" If it is as large as it looks, {more} seeds would show it."
+    return f"No difference to Random shown with {plural(verdict.seeds, 'seed')}: {size}.{would}"
+
+
+def _saving(saving: Saving, metric: str) -> str:
+    share, more = saving.share, saving.share.value < 0
+    low, high = (-share.high, -share.low) if more else (share.low, share.high)
+    ends = f"95{NARROW}%: {_whole(low)} to {_whole(high)}"
+    how = f"{_whole(abs(share.value))}{NARROW}% ({ends}) {'more' if more else 'fewer'} labels than Random"
+    return f"It reaches {percent(saving.target)} {metric} with {how}: {_labels(saving.mine)} instead of {_labels(saving.theirs)}."
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:.0f}".replace("-", MINUS)
+
+
+def _labels(number: float) -> str:
+    return count(round(number))
+
+
+def _range(labels: Sequence[int] | Int[np.ndarray, " k"]) -> str:
+    first, last = int(labels[0]), int(labels[-1])
+    return plural(first, "label") if first == last else f"{count(first)} to {count(last)} labels"
+
+
+def _p(p: float) -> str:
+    return f"< {0.001:g}" if p < 0.001 else f"= {p:.2g}"

@@ -1,0 +1,88 @@
+"""What seeds show of a difference, said in words: from a store whose curves are known."""
+
+import numpy as np
+import pytest
+
+from mcdal.report.experiments import experiments
+from mcdal.report.queries import read_runs
+from mcdal.report.verdicts import sentences, verdicts
+from mcdal.store import RunRecord, Store
+from mcdal.values import Picks
+
+LABELS = (100, 200, 300, 400)
+
+
+def fill(out, **curves):
+    """curves: of each strategy, a row a seed, the accuracy at each number of labels."""
+    store = Store(out)
+    for strategy, rows in curves.items():
+        for seed, row in enumerate(rows):
+            id = f"{strategy}-{seed}"
+            store.add_run(RunRecord(id, "r", "full", strategy, seed, {}, {}, ("a", "b"), 1000, "f", ()))
+            for round, value in enumerate(row):
+                picks = Picks(tuple(f"{round}-{i}" for i in range(100)), np.zeros(100))
+                store.begin_round(id, round, 0, picks, round > 0, {})
+                store.finish_round(id, round, {"test/accuracy": float(value)}, {})
+    store.close()
+
+
+def said(out):
+    (experiment,) = experiments(read_runs(out))
+    return {v.group.strategy: " ".join(sentences(v, "test accuracy")) for v in verdicts(experiment)}
+
+
+def straight(start, rise, seeds, noise, seed):
+    random = np.random.default_rng(seed)
+    return start + rise * np.arange(4) + random.normal(0, noise, (seeds, 1)) + random.normal(0, noise / 3, (seeds, 4))
+
+
+def test_what_is_better_and_what_is_not_shown(tmp_path):
+    random = straight(0.5, 0.1, 6, 0.01, 0)
+    noise = np.random.default_rng(1).normal(0, 0.01, (6, 4))
+    better = random + np.array([0, 0.05, 0.06, 0.06]) + noise / 5
+    fill(tmp_path, random=random, mcdal=better, margin=random + noise + 0.001, badge=2 * random - better)
+    told = said(tmp_path)
+    assert set(told) == {"mcdal", "margin", "badge"}
+    assert told["mcdal"].startswith("Better than Random: +4.7 points of mean test accuracy over 100 to 400 labels (95")
+    assert "adjusted for 3 strategies" in told["mcdal"]
+    assert "fewer labels than Random: 3" in told["mcdal"]
+    assert told["mcdal"].endswith("instead of 400.")
+    assert told["badge"].startswith("Worse than Random: −")
+    assert "more labels than Random: 400 instead of 3" in told["badge"]
+    assert told["margin"].startswith("No difference to Random shown with 6 seeds: ")
+    assert told["margin"].endswith("seeds would show it.")
+
+
+def test_numbers_of_the_saving(tmp_path):
+    """Seeds that differ in their height and hardly in their gain: 80 % with 250 labels instead of 400."""
+    height, gain = np.linspace(-0.01, 0.01, 5)[:, None], 0.2 + np.array([[0, 1, -1, 1, -1]]).T * 1e-5
+    fill(tmp_path, random=0.5 + 0.1 * np.arange(4) + height, core_set=0.5 + gain * np.arange(4) + height)
+    told = said(tmp_path)["core_set"]
+    assert "It reaches 80.0\N{NARROW NO-BREAK SPACE}% test accuracy with 37\N{NARROW NO-BREAK SPACE}% (95" in told
+    assert told.endswith("fewer labels than Random: 250 instead of 400.")
+
+
+def test_one_seed_may_be_chance(tmp_path):
+    fill(tmp_path, random=straight(0.5, 0.1, 1, 0.0, 0), mcdal=straight(0.5, 0.2, 1, 0.0, 0))
+    assert said(tmp_path)["mcdal"].endswith("with one seed: it may be chance.")
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_the_same_curves(tmp_path, seeds):
+    fill(tmp_path, random=straight(0.5, 0.1, seeds, 0.01, 0), mcdal=straight(0.5, 0.1, seeds, 0.01, 0))
+    assert said(tmp_path)["mcdal"] == f"No difference to Random with {seeds} seeds."
+
+
+def test_only_common_seeds_and_numbers_of_labels_count(tmp_path):
+    random = straight(0.5, 0.1, 4, 0.01, 0)
+    fill(tmp_path, random=random, mcdal=(random + 0.2)[:3, :2], margin=np.empty((0, 4)))
+    (experiment,) = experiments(read_runs(tmp_path))
+    (verdict,) = verdicts(experiment)
+    assert verdict.seeds == 3
+    assert verdict.labels.tolist() == [100, 200]
+    assert verdict.area.value == pytest.approx(0.2)
+
+
+def test_without_random_nothing_is_said(tmp_path):
+    fill(tmp_path, mcdal=straight(0.5, 0.1, 3, 0.01, 0))
+    assert said(tmp_path) == {}
