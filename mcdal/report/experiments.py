@@ -4,7 +4,7 @@ Plain arithmetic over what the store holds; what seeds show of a difference is f
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -35,9 +35,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed only."""
+    """Runs that differ in their seed only. common: what was changed by hand in all groups, which the experiment's title says."""
 
     runs: Sequence[Run]
+    common: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def strategy(self) -> str:
@@ -49,8 +50,8 @@ class Group:
 
     @cached_property
     def title(self) -> str:
-        """The strategy, and what was changed by hand."""
-        changed = overrides_text(self.runs[0].record)
+        """The strategy, and what was changed by hand for it."""
+        changed = overrides_text({k: v for k, v in self.runs[0].record.overrides.items() if k not in self.common})
         return strategy_name(self.strategy) + (f" ({changed})" if changed else "")
 
     def curves(self, metric: str = "") -> list[tuple[Run, Curve]]:
@@ -76,7 +77,8 @@ class Experiment:
 
     @property
     def title(self) -> str:
-        return f"{self.recipe} · {self.scale}"
+        common = overrides_text(self.groups[0].common) if self.groups else ""
+        return f"{self.recipe} · {self.scale}" + (f" · {common}" if common else "")
 
     def has(self, metric: str) -> bool:
         return any(group.curves(metric) for group in self.groups)
@@ -132,7 +134,10 @@ def experiments(runs: Iterable[Run]) -> list[Experiment]:
 
 
 def _ordered(groups: Iterable[list[Run]]) -> list[Group]:
-    made = [Group(sorted(runs, key=lambda run: run.record.seed)) for runs in groups]
+    sorted_runs = [sorted(runs, key=lambda run: run.record.seed) for runs in groups]
+    first, *others = (runs[0].record.overrides for runs in sorted_runs)
+    common = {k: v for k, v in first.items() if others and all(other.get(k) == v for other in others)}
+    made = [Group(runs, common) for runs in sorted_runs]
     return sorted(made, key=lambda group: (group.is_random, group.strategy, group.title))
 
 

@@ -167,7 +167,7 @@ def _run_chapter(run: Run, name: str, look: Look, pictures: int, most_scenes: in
         balance_figure(run, f"runs/{name}_classes"),
     )
     points = list(curve(run, run.kind.headline).items())
-    changed = words.overrides_text(run.record)
+    changed = words.overrides_text(run.record.overrides)
     return RunChapter(
         run=run,
         anchor=f"run-{name}",

@@ -2,10 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-
-from mcdal.store import RunRecord
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
@@ -75,9 +73,9 @@ def strategy_name(name: str) -> str:
     return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]]) if words else name
 
 
-def overrides_text(record: RunRecord) -> str:
+def overrides_text(overrides: Mapping[str, str]) -> str:
     """`heads=4, epochs=2`: what was changed by hand, without the word `strategy` that goes without saying."""
-    return one_line(", ".join(f"{k.removeprefix('strategy.')}={v}" for k, v in sorted(record.overrides.items())))
+    return one_line(", ".join(f"{k.removeprefix('strategy.')}={v}" for k, v in sorted(overrides.items())))
 
 
 def titled(text: str) -> str:
