@@ -30,7 +30,7 @@ works on the outputs of any model of yours, without our training ([mcdal select]
 nor inner stages of the model work on a [frozen encoder](frozen.md). *masks*: it also picks scenes for segmentation; scores of
 pixels are averaged over the image, and so are features and probabilities unless it says otherwise. *memory* is beyond the
 measured rows, which are N numbers for a score, N x d for features and N x C for probabilities in float32; nobody allocates N x N,
-N x budget or N x (C x d). N: samples of the pool, b: budget, C: classes, d: length of the features.
+N x budget or, but for BADGE on masks, N x (C x d). N: samples of the pool, b: budget, C: classes, d: length of the features.
 """
 
 

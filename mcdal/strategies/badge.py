@@ -28,7 +28,7 @@ class Badge(Strategy):
         paper="Ash et al. 2020, *Deep Batch Active Learning by Diverse, Uncertain Gradient Lower Bounds*",
         needs=("probabilities", "features"),
         cost="distances to the picks for what is drawn, and to some picks for all: half a second for 50,000 x 512",
-        memory="a few numbers a sample; the gradients are never formed",
+        memory="a few numbers a sample; the gradients are never formed, but those of masks, C x d numbers each",
         use="any batch size and number of classes: as safe as Margin, and better in large batches",
         avoid="the first labels of a pool, when the model's probabilities mean little",
         tasks=BOTH,
