@@ -19,6 +19,7 @@ from mcdal.report.queries import Run
 from mcdal.report.scenes import Scenes, read_scenes, scenes_per_run
 from mcdal.report.scores import read_scores, score_figure
 from mcdal.report.settings import Setting, config_sections, environment
+from mcdal.report.standings import penalty_figure, rank_figure
 from mcdal.report.status import Status, history, status_of
 from mcdal.report.tables import RoundTable, metric_table, round_table
 from mcdal.report.timing import time_figure
@@ -152,6 +153,9 @@ def _chapter(experiment: Experiment, folder: str, looks: Looks) -> Chapter:
         drawings.append(learning_curve(experiment, kind.beside, title, name, looks))
     if compared := comparison_figure(experiment, f"curves/{folder}_class_iou"):
         drawings.append(compared)
+    for figure, ending in ((penalty_figure, "penalties"), (rank_figure, "ranks")):
+        if standing := figure(experiment, f"curves/{folder}_{ending}"):
+            drawings.append(standing)
     return Chapter(experiment, outcomes(experiment, looks), drawings)
 
 

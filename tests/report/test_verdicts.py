@@ -1,10 +1,13 @@
 """What seeds show of a difference, said in words: from a store whose curves are known."""
 
+import csv
+
 import numpy as np
 import pytest
 
 from mcdal.report.experiments import experiments
 from mcdal.report.queries import read_runs
+from mcdal.report.standings import penalty_figure, rank_figure
 from mcdal.report.verdicts import sentences, verdicts
 from mcdal.store import RunRecord, Store
 from mcdal.values import Picks
@@ -86,3 +89,29 @@ def test_only_common_seeds_and_numbers_of_labels_count(tmp_path):
 def test_without_random_nothing_is_said(tmp_path):
     fill(tmp_path, mcdal=straight(0.5, 0.1, 3, 0.01, 0))
     assert said(tmp_path) == {}
+
+
+def test_all_against_each_other(tmp_path):
+    random = straight(0.5, 0.1, 6, 0.01, 0)
+    noise = np.random.default_rng(1).normal(0, 0.002, (6, 4))
+    late = random + np.array([0, 0, 0.05, 0.05]) + noise * np.array([0, 0, 1, 1])
+    fill(tmp_path, random=random, mcdal=late, margin=random.copy())
+    (experiment,) = experiments(read_runs(tmp_path))
+    shares = list(csv.reader(penalty_figure(experiment, "p").csv.decode().splitlines()))[1:]
+    assert {(a, b): float(share) for a, b, share in shares} == {
+        ("MCDAL", "Random"): 0.5, ("MCDAL", "Margin"): 0.5, ("Random", "MCDAL"): 0.0,
+        ("Random", "Margin"): 0.0, ("Margin", "MCDAL"): 0.0, ("Margin", "Random"): 0.0,
+    }  # fmt: skip
+    ranks = list(csv.reader(rank_figure(experiment, "r").csv.decode().splitlines()))[1:]
+    assert {a: float(rank) for a, rank in ranks} == {"MCDAL": 1.0, "Margin": 2.5, "Random": 2.5}
+
+
+def test_two_strategies_or_one_common_seed_have_no_standings(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    curves = straight(0.5, 0.1, 3, 0.01, 0)
+    fill(one, random=curves, mcdal=curves)
+    fill(two, random=curves, mcdal=curves, margin=curves[:1])
+    for out in (one, two):
+        (experiment,) = experiments(read_runs(out))
+        assert penalty_figure(experiment, "p") is None
+        assert rank_figure(experiment, "r") is None
