@@ -13,6 +13,7 @@ from mcdal.errors import ConfigError
 from mcdal.events import Listener, nobody
 from mcdal.models.base import Architecture
 from mcdal.pool.base import Pool, Source
+from mcdal.pool.conditions import Conditions
 from mcdal.pool.frozen import expect_frozen, open_frozen
 from mcdal.strategies.base import Strategy, refuse_task
 from mcdal.training import Training
@@ -76,6 +77,8 @@ class Config:
     """The strategy that picks round 0 from `features`, when there is no label yet; null: at random."""
     groups: Path | None = None
     """File of groups by sample id, .csv or .parquet with the columns sample_id and group; null: those of the source, if any."""
+    conditions: Conditions = field(default_factory=Conditions)
+    """What makes a replayed data set harder: a long tail, copies, wrong answers."""
     notes: tuple[str, ...] = ()
     """What a reader of the results should know; shown in the report."""
     checkpoint_seconds: float = 60.0
@@ -96,14 +99,15 @@ class Config:
     def open(self, cache: Path, numerics: Numerics, listen: Listener = nobody) -> Pool:
         """What is trained on: the images of the source, or their features. cache: a folder for what is prepared once."""
         if self.encoder is None:
-            return self.source.open(cache, listen)
-        return open_frozen(self.source, self.encoder, cache, numerics, listen)
+            return self.conditions.applied(self.source.open(cache, listen))
+        return self.conditions.applied(open_frozen(self.source, self.encoder, cache, numerics, listen))
 
     def expect(self, cache: Path, numerics: Numerics, listen: Listener = nobody) -> tuple[Pool, float]:
         """A pool to try a few steps on, and how many seconds `open` needs beyond reading the images."""
         if self.encoder is None:
-            return self.source.open(cache, listen), 0.0
-        return expect_frozen(self.source, self.encoder, cache, numerics, listen)
+            return self.conditions.applied(self.source.open(cache, listen)), 0.0
+        pool, seconds = expect_frozen(self.source, self.encoder, cache, numerics, listen)
+        return self.conditions.applied(pool), seconds
 
     def _check_task(self) -> None:
         task, model = self.source.task, type(self.model).__name__

@@ -1,0 +1,127 @@
+"""A replayed data set made as hard as a real one: classes of unequal size, images that repeat, answers that are wrong."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+from mcdal.errors import ConfigError
+from mcdal.pool.base import Images, Pool, Positions
+from mcdal.streams import numpy_generator
+from mcdal.values import Ids
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Changes to the pool, never to the test images. The same for every strategy and seed of a run; `seed` draws others."""
+
+    imbalance: float = 1.0
+    """The pool is thinned to a long tail: so many times as many images of the first class as of the last. 1: as it is."""
+    copies: int = 1
+    """How often each image is in the pool; copies have ids of their own (ID#2, ID#3)."""
+    noise: float = 0.0
+    """Share of the images that the oracle gives a wrong class."""
+    confusion: Literal["pair", "uniform"] = "pair"
+    """Which wrong class: pair takes the next one (the last class's is the first), uniform any other."""
+    seed: int = 0
+    """Draws which images are kept, and which answers are wrong."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.imbalance) and self.imbalance >= 1):
+            raise ConfigError(
+                f"conditions.imbalance = {self.imbalance}: give 1, or how many times larger the first class is"
+            )
+        if self.copies < 1:
+            raise ConfigError(f"conditions.copies = {self.copies}: give 1, or how often each image is to be there")
+        if not 0 <= self.noise < 1:
+            raise ConfigError(f"conditions.noise = {self.noise}: give a share of at least 0 and below 1")
+
+    @property
+    def change(self) -> bool:
+        return self.imbalance > 1 or self.copies > 1 or self.noise > 0
+
+    def applied(self, pool: Pool) -> Pool:
+        """The pool under these conditions: first thinned, then copied, then answered wrongly.
+
+        Copies of an image are answered alike. ConfigError where labels are masks, or unknown, and would have to be changed.
+        """
+        if not self.change:
+            return pool
+        if self.imbalance > 1 or self.noise > 0:
+            what = "conditions.imbalance" if self.imbalance > 1 else "conditions.noise"
+            if pool.masks is not None:
+                raise ConfigError(
+                    f"{what}: {pool.name} is labeled by masks, which have no class; only copies can be set"
+                )
+            if pool.targets is None:
+                raise ConfigError(f"{what}: nobody knows the classes of {pool.name}")
+        chosen = np.arange(len(pool)) if self.imbalance == 1 else self._thinned(pool)
+        targets = pool.targets if self.noise == 0 else self._answers(pool)
+        ids = tuple(pool.images.ids[i] for i in chosen)
+        ids += tuple(f"{id}#{copy}" for copy in range(2, self.copies + 1) for id in ids)
+        chosen = np.tile(chosen, self.copies)
+        return replace(
+            pool,
+            images=Chosen(pool.images, chosen, ids),
+            targets=None if targets is None else targets[chosen],
+            groups=None if pool.groups is None else tuple(pool.groups[i] for i in chosen),
+            fingerprint=f"{pool.fingerprint} {self}",
+            notes=(*pool.notes, *self._notes(len(pool), len(ids))),
+        )
+
+    def _thinned(self, pool: Pool) -> Positions:
+        """n_c = n imbalance^(-c / (C - 1)) images of class c (Cui et al. 2019), n those of the smallest class of the pool."""
+        assert pool.targets is not None
+        classes = len(pool.classes)
+        smallest = int(np.bincount(pool.targets, minlength=classes).min())
+        kept = []
+        for c in range(classes):
+            count = max(1, round(smallest * self.imbalance ** (-c / (classes - 1))))
+            of_class = np.flatnonzero(pool.targets == c)
+            kept.append(numpy_generator(self.seed, "imbalance", c).permutation(of_class)[:count])
+        return np.sort(np.concatenate(kept))
+
+    def _answers(self, pool: Pool) -> Int[np.ndarray, " n"]:
+        """Class indices as the oracle says them: of each class the same share is wrong, rounded."""
+        assert pool.targets is not None
+        said, classes = pool.targets.copy(), len(pool.classes)
+        for c in range(classes):
+            of_class = np.flatnonzero(pool.targets == c)
+            random = numpy_generator(self.seed, "noise", c)
+            wrong = random.permutation(of_class)[: round(self.noise * len(of_class))]
+            off = 1 if self.confusion == "pair" else random.integers(1, classes, len(wrong))
+            said[wrong] = (c + off) % classes
+        return said
+
+    def _notes(self, before: int, now: int) -> list[str]:
+        said = []
+        if self.imbalance > 1:
+            left = f"{now // self.copies:,} of {before:,} images"
+            said.append(
+                f"long tail: the first class has {self.imbalance:g} times as many images as the last; {left} are left"
+            )
+        if self.copies > 1:
+            said.append(f"each image is {self.copies} times in the pool")
+        if self.noise > 0:
+            which = "the next class" if self.confusion == "pair" else "any other class"
+            said.append(f"{100 * self.noise:g} % of the answers are wrong: {which}")
+        return said
+
+
+class Chosen(Images):
+    """Some images of another object, in another order or several times, under ids of their own."""
+
+    def __init__(self, images: Images, at: Positions, ids: Ids):
+        self.ids = ids
+        self._images, self._at = images, at
+
+    def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
+        return self._images.batches((self._at[chosen] for chosen in positions), device)
+
+    def read(self, position: int) -> Shaped[Tensor, "h w c"]:
+        return self._images.read(int(self._at[position]))
