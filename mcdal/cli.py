@@ -141,6 +141,8 @@ def compare(
     json: Json = False,
 ) -> None:
     """Play strategies by seeds under equal conditions, or what is missing of them, and tell what they show."""
+    import json as json_module
+
     from mcdal.command import Command
     from mcdal.compare.asked import entries
     from mcdal.compare.asked import seeds as read_seeds
@@ -152,11 +154,16 @@ def compare(
         of = Command(recipe, data, None, encoder, 0, scale, tuple(settings or ()))
         asked = entries(strategies), read_seeds(seeds)
         if dry_run:
-            typer.echo("\n".join(missing(of, *asked, out)))
+            for line, counts in missing(of, *asked, out):
+                typer.echo(json_module.dumps(counts) if json else line)
             return
         found = play(of, *asked, out, device=device, workers=workers, quiet=quiet, as_json=json)
-        if not json:
-            typer.echo("".join(f"{line}\n" for line in found.shown), nl=False)
+        for strategy, words in found.shown:
+            typer.echo(
+                json_module.dumps({"event": "shown", "strategy": strategy, "text": words})
+                if json
+                else f"{strategy}: {words}"
+            )
         if found.done:
             page = write_report(out, [cell.plan.run_id for cell in found.done])
             typer.echo(f"report: {page}", err=True)

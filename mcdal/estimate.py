@@ -61,7 +61,7 @@ def estimate(plan: Plan, out: Path, device: str, listen: Listener = nobody) -> E
     numerics = config.training.numerics(device)
     pool, encoding = config.expect(out / "cache", numerics, listen)
     if config.features is not None:  # only to tell now what is wrong with them
-        read_features(config.features, pool.images.ids)
+        read_features(config.features, pool.images.originals)
     sizes = config.protocol.sizes(len(pool))
     with own_randomness():
         torch.manual_seed(stream(plan.seed, "init"))

@@ -38,7 +38,7 @@ from mcdal.store import RunRecord, Store
 from mcdal.strategies.base import Strategy
 from mcdal.streams import own_randomness, stream
 from mcdal.training import OF_TRAINING, Trained, take_over, train
-from mcdal.twins import OWN_MODEL, may_take_over, twin
+from mcdal.twins import LENDS, lends, may_take_over, twin
 from mcdal.values import Label, Metrics, Picks, Rows
 
 
@@ -95,7 +95,7 @@ class Run:
         self.id = self.plan.run_id
         self.sizes = self.config.protocol.sizes(len(self.pool))
         file = self.config.features
-        self.features = None if file is None else read_features(file, self.pool.images.ids)
+        self.features = None if file is None else read_features(file, self.pool.images.originals)
         self.groups = self._groups()
         self.outcome = "done"
         self._trained: tuple[int, Model, Trained] | None = None
@@ -176,7 +176,7 @@ class Run:
             return None
         ids, given = self.pool.images.ids, self.pool.groups
         if self.config.groups is not None:
-            given = read_groups(self.config.groups, ids)
+            given = read_groups(self.config.groups, self.pool.images.originals)
         if given is None:
             raise ConfigError(
                 f"protocol.per_group = {self.config.protocol.per_group}: {self.pool.name} knows no groups; give them in a file "
@@ -195,7 +195,7 @@ class Run:
             config["features_sha256"] = digest(self.features, self.pool.images.ids)
         if self.pool.masks is not None:  # a label is then the number of a mask: whoever reads the store must know
             config["task"] = self.pool.task.name
-        config[OWN_MODEL] = self.strategy.changes_task_model
+        config[LENDS] = lends(self.strategy)
         if self.groups is not None:
             config["groups_sha256"] = hashlib.sha256(repr(sorted(self.groups.items())).encode()).hexdigest()
         record = RunRecord(
@@ -249,28 +249,37 @@ class Run:
         return self._trained[1:]
 
     def _take_over(self, model: Model, round: int, labels: Mapping[str, int], seed: int) -> Trained | None:
-        """The model that another run of the store has trained in the same way, if there is one."""
-        record = self.store.run(self.id)
-        assert record is not None
+        """The model of this round as it was kept: this run's own, or that of another one that has trained in the same way."""
         if not may_take_over(self.strategy) or self.artifacts.has_training(round):
             return None
-        other = twin(self.store, record, self.config, round, labels, environment(self.numerics))
-        if other is None:
+        record = self.store.run(self.id)
+        assert record is not None
+        finished = {r.round for r in self.store.rounds(self.id) if r.finished_at is not None}
+        lender = (
+            self.id
+            if round in finished
+            else twin(self.store, record, self.config, round, labels, environment(self.numerics))
+        )
+        if lender is None:
             return None
         try:
-            weights = Artifacts(self.artifacts.folder.parent / other).read_model(round)
-        except StoreError as error:
-            self.listen("notice", text=str(error))
+            weights = Artifacts(self.artifacts.folder.parent / lender).read_model(round)
+            if weights is None:
+                return None
+            take_over(
+                model, weights, self.pool, labels, self.strategy, self.config.training,
+                numerics=self.numerics, seed=seed,
+            )  # fmt: skip
+        except (StoreError, RuntimeError) as error:  # the second: weights of another network
+            self.listen("notice", text=f"round {round} is trained again: {error}")
             return None
-        if weights is None:
-            return None
-        take_over(
-            model, weights, self.pool, labels, self.strategy, self.config.training, numerics=self.numerics, seed=seed
-        )  # fmt: skip
-        self.listen("notice", text=f"round {round}: took over the model of {other}, which learned from the same labels")
-        numbers = {m.name: m.value for m in self.store.metrics(other) if m.round == round}
-        seconds = next(r.seconds.get("train", 0.0) for r in self.store.rounds(other) if r.round == round)
-        return Trained({name: numbers[name] for name in OF_TRAINING if name in numbers}, seconds)
+        if lender != self.id:
+            text = f"round {round}: took over the model of {lender}, which learned from the same labels"
+            self.listen("notice", text=text)
+        numbers = {m.name: m.value for m in self.store.metrics(lender) if m.round == round}
+        seconds = next(r.seconds.get("train", 0.0) for r in self.store.rounds(lender) if r.round == round)
+        own = {name: float(value) for name, value in self.strategy.metrics().items()}
+        return Trained({name: numbers[name] for name in OF_TRAINING if name in numbers} | own, seconds)
 
     def _measure(self, model: Model | None, strategy: Strategy, round: int) -> Rows:
         """With the model of the last round; without one, what the strategy measures on the features alone."""

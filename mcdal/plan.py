@@ -14,12 +14,14 @@ from mcdal.store import RunRecord
 
 # The same run whatever these say. Other data, features and weights are told by their content, not by where they lie.
 WITHOUT_EFFECT = (
-    "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "task", "own_task_model", "training.replay",
+    "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "task", "lends_model", "training.replay",
     "source.data", "source.test", "source.cache_gib", "source.workers",
     "encoder.weights",
 )  # fmt: skip
 
 
+FILES = ("source.data", "source.test", "features", "groups", "encoder.weights")
+"""Fields that name files: the same run wherever they lie, if their content is the same."""
 OF_FILES = ("features_sha256", "groups_sha256")
 """What a run records of files that its config names."""
 
@@ -60,6 +62,12 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     return {path: value for path, value in flat.items() if path not in WITHOUT_EFFECT}
 
 
+def _at(config: Any, path: str) -> Any:
+    for name in path.split("."):
+        config = config.get(name) if isinstance(config, Mapping) else None
+    return config
+
+
 def run_id(recipe: str, scale: str, strategy: str, seed: int, overrides: Mapping[str, str]) -> str:
     """The name of a run: the same command gives the same one. Overrides that can change a result appear as a short hash.
 
@@ -83,9 +91,10 @@ def _plain(name: str) -> str:
 
 
 def same_recipe(recorded: Mapping[str, Any], config: Config) -> bool:
-    """Whether a run's recorded config is this one, as far as it can be told without opening the data."""
-    old, new = decisive(filled(recorded, config)), decisive(to_json(config))
-    return {k: v for k, v in old.items() if k not in OF_FILES} == new
+    """Whether a run's recorded config is this one, files included: as far as it can be told without opening them."""
+    whole, now = filled(recorded, config), to_json(config)
+    old = {k: v for k, v in decisive(whole).items() if k not in OF_FILES}
+    return old == decisive(now) and all(_at(whole, path) == _at(now, path) for path in FILES)
 
 
 def refuse_changes(before: RunRecord, now: RunRecord, config: Config, path: Path) -> None:

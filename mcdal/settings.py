@@ -231,6 +231,8 @@ def filled(recorded: Any, part: Any) -> Any:
         return recorded
     whole = dict(recorded)
     for f in dataclasses.fields(part):
+        if not f.init:
+            continue
         if f.name in recorded:
             whole[f.name] = filled(recorded[f.name], getattr(part, f.name))
         elif f.default is not dataclasses.MISSING:

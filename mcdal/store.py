@@ -247,6 +247,14 @@ class Store:
         round_of, never = known.round_of, through + 1
         return {id: value for id, value in known.labels.items() if round_of.get(id, never) <= through}
 
+    def corrected(self, run_id: str) -> bool:
+        """Whether some sample was labeled more than once."""
+        given = schema.labels.c
+        query = select(func.count(), func.count(given.sample_id.distinct())).where(given.run_id == run_id)
+        with self.read() as connection:
+            rows, samples = connection.execute(query).one()
+        return bool(rows > samples)
+
     def unanswered(self, run_id: str, round: int) -> Ids:
         """What a round asked for and nobody has labeled yet, most wanted first."""
         labeled = self._caught_up(run_id).labels

@@ -13,13 +13,13 @@ import torch
 
 from mcdal.config import Config, Protocol, build, call
 from mcdal.errors import ConfigError
-from mcdal.plan import decisive, run_id
+from mcdal.plan import decisive, run_id, same_recipe
 from mcdal.pool.folder import Folder
 from mcdal.recipes.cifar10 import cifar10
 from mcdal.recipes.cifar10_published import cifar10_published
 from mcdal.recipes.folder import folder
 from mcdal.registry import listed, load
-from mcdal.settings import canonical, described, field_help, override, parse_settings, to_json
+from mcdal.settings import canonical, described, field_help, filled, override, parse_settings, to_json
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.testing import fake_config
 
@@ -306,3 +306,18 @@ def test_an_edited_factory_or_helper_is_another_configuration(tmp_path):
         )
         seen.append(decisive(to_json(load("recipes", f"{path}:recipe")()))["model.factory.code"])
     assert len(set(seen)) == 3
+
+
+@pytest.mark.parametrize("name", sorted(listed("strategies")))
+def test_a_recorded_config_is_the_one_it_was_recorded_of(name):
+    config = fake_config(load("strategies", name)())
+    recorded = json.loads(json.dumps(to_json(config)))
+    assert same_recipe(recorded, config)
+    assert decisive(filled(recorded, config)) == decisive(to_json(config))
+    assert not same_recipe(recorded, replace(config, gallery=1, training=replace(config.training, epochs=9)))
+
+
+def test_a_recipe_on_other_files_is_not_known_to_be_the_same():
+    here, there = folder(Path("a")), folder(Path("b"))
+    assert same_recipe(to_json(here), here)
+    assert not same_recipe(to_json(here), there)

@@ -1,17 +1,21 @@
 """Runs of one store that train the same model compute it once, and end as if they had not."""
 
-from dataclasses import replace
+import shutil
+from dataclasses import dataclass, replace
 
 import pytest
 
+import mcdal.loop
 from mcdal.loop import run
 from mcdal.plan import Plan
+from mcdal.store import Store
 from mcdal.strategies.core_set import CoreSet
 from mcdal.strategies.ll import LearningLoss
 from mcdal.strategies.margin import Margin
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.strategies.random import Random
-from mcdal.testing import fake_config, fake_scene_config, fake_training
+from mcdal.testing import fake_config, fake_pool, fake_scene_config, fake_training
+from mcdal.values import Label
 from tests.runs import content
 
 MODEL = "round_000/model.safetensors"
@@ -42,6 +46,8 @@ def of(id, out):
 @pytest.fixture(autouse=True)
 def _speak(monkeypatch):
     monkeypatch.setattr("mcdal.training.SECONDS_BETWEEN_WORDS", 0.0)
+    before = mcdal.loop.environment
+    monkeypatch.setattr("mcdal.loop.environment", lambda numerics: before(numerics) | {"commit": "abc"})
 
 
 @pytest.mark.parametrize("make", [fake_config, fake_scene_config], ids=["images", "scenes"])
@@ -98,6 +104,71 @@ def test_a_damaged_model_of_another_run_is_told_and_not_used(tmp_path):
 
 def test_another_arithmetic_is_another_model(tmp_path, monkeypatch):
     play(tmp_path, fake_config(Random()))
-    before = __import__("mcdal.loop").loop.environment
+    before = mcdal.loop.environment
     monkeypatch.setattr("mcdal.loop.environment", lambda numerics: before(numerics) | {"torch": "another"})
     assert play(tmp_path, fake_config(Margin()))[1] == {0, 1, 2, 3}
+
+
+def test_a_run_with_corrected_labels_lends_nothing(tmp_path):
+    id, *_ = play(tmp_path, fake_config(Random()))
+    store, pool = Store(tmp_path), fake_pool()
+    first = store.asked(id, 0)[0]
+    store.add_labels(id, [Label(first, pool.truth()[first], "somebody else")])
+    assert store.corrected(id)
+    store.close()
+    assert play(tmp_path, fake_config(Margin()))[1] == {0, 1, 2, 3}
+
+
+class Meddler(Margin):
+    """Breaks the contract: its step changes the task model, and it does not say so."""
+
+    def attach(self, model, task, setting):
+        self._model = model
+
+    def step(self, labeled, unlabeled, progress):
+        self._model(unlabeled.x)
+
+
+def test_somebody_s_step_is_not_trusted_to_leave_the_model_alone(tmp_path):
+    play(tmp_path, fake_config(Meddler()))
+    assert play(tmp_path, fake_config(Random()))[1] == {0, 1, 2, 3}
+
+
+def test_nothing_is_taken_over_where_files_differ_from_their_commit(tmp_path, monkeypatch):
+    before = mcdal.loop.environment
+    monkeypatch.setattr("mcdal.loop.environment", lambda numerics: before(numerics) | {"commit": "abc+"})
+    play(tmp_path, fake_config(Random()))
+    assert play(tmp_path, fake_config(Margin()))[1] == {0, 1, 2, 3}
+
+
+def test_a_model_that_was_taken_over_is_the_run_s_own_afterwards(tmp_path):
+    """Stopped in round 1, and the lender is gone: round 0 is not trained again."""
+    lender, *_ = play(tmp_path, fake_config(Random()))
+
+    def stop(kind, **said):
+        if kind == "measure":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Plan(fake_config(Margin())), tmp_path, device="cpu", listen=stop)
+    shutil.rmtree(tmp_path / "runs" / lender)
+    id, trained, _ = play(tmp_path, fake_config(Margin()))
+    assert trained == {1, 2, 3}
+    alone = tmp_path / "alone"
+    play(alone, fake_config(Margin()))
+    assert of(id, tmp_path) == of(id, alone)
+
+
+@dataclass
+class Teller(Margin):
+    """Says something of its own of every training."""
+
+    def metrics(self):
+        return {"train/mine": 0.5}
+
+
+def test_what_a_strategy_says_of_a_training_is_said_of_one_that_was_taken_over(tmp_path):
+    play(tmp_path, fake_config(Random()))
+    id, *_ = play(tmp_path, fake_config(Teller()))
+    found = {(m.round, m.name): m.value for m in Store(tmp_path).metrics(id)}
+    assert [found[r, "train/mine"] for r in range(4)] == [0.5] * 4

@@ -51,15 +51,22 @@ def seeds(text: str) -> list[int]:
 
 def commands(of: Command, sides: Sequence[Entry], seeds: Sequence[int]) -> list[tuple[Command, Plan]]:
     """Every cell, seed by seed. `of` says all the rest. ConfigError before anything runs where one of them cannot be."""
-    made = []
+    made: list[tuple[Command, Plan]] = []
+    sides_of: dict[str, str] = {}
     for seed in seeds:
         for side in sides:
             settings = (*of.settings, *(f"strategy.{setting}" for setting in side.settings))
             command = replace(of, strategy=side.strategy, seed=seed, settings=settings)
             try:
-                made.append((command, command.plan()))
+                plan = command.plan()
             except ConfigError as error:
                 raise ConfigError(f"{side.title}: {error}") from error
+            if plan.run_id in sides_of:
+                raise ConfigError(
+                    f"{sides_of[plan.run_id]} and {side.title} are the same run, {plan.run_id}: name it once"
+                )
+            sides_of[plan.run_id] = side.title
+            made.append((command, plan))
     return made
 
 

@@ -30,8 +30,11 @@ def board(cells: Sequence[Cell], workers: int, quiet: bool, as_json: bool) -> It
     elif quiet or not console.is_terminal or console.is_dumb_terminal:
         yield Lines(cells, workers, quiet).tell
     else:
-        with Live(table(cells, workers), console=console, transient=True, refresh_per_second=4) as live:
-            yield lambda kind, cell, said: live.update(table(cells, workers))
+        with Live(get_renderable=lambda: table(cells, workers), console=console, refresh_per_second=4):
+            yield lambda kind, cell, said: None
+        for cell in cells:
+            if cell.state == "failed":
+                console.print(Text(f"{cell.title}, seed {cell.plan.seed}: failed: {cell.why}"))
 
 
 def left(cells: Sequence[Cell], workers: int) -> float | None:

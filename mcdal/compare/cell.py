@@ -8,6 +8,7 @@ from typing import Any, Literal
 from mcdal.command import Command
 from mcdal.console import Outlook
 from mcdal.plan import Plan
+from mcdal.strategies.base import Strategy
 
 State = Literal["waiting", "running", "done", "failed"]
 
@@ -51,17 +52,25 @@ class Cell:
     def begin(self) -> None:
         self.state, self._begun = "running", self.now()
 
-    def hear(self, kind: str, said: dict[str, Any]) -> None:
-        """An event of its process."""
-        self._outlook.hear(kind, said)
-        if kind == "round":
-            self.rounds_done = said["round"]
-        elif kind == "result":
-            self.rounds_done, self.labels = said["round"] + 1, said["labels"]
-            names = [name for name in ("test/mean_iou", "test/accuracy") if name in said]
-            self.value = said[names[0]] if names else self.value
+    @property
+    def strategy(self) -> Strategy:
+        return self.plan.config.strategy
+
+    def hear(self, kind: str, said: dict[str, Any]) -> bool:
+        """An event of its process; False where it is none of ours, as a library of the user's may print."""
+        try:
+            self._outlook.hear(kind, said)
+            if kind == "round":
+                self.rounds_done = int(said["round"])
+            elif kind == "result":
+                self.rounds_done, self.labels = int(said["round"]) + 1, int(said["labels"])
+                names = [name for name in ("test/mean_iou", "test/accuracy") if name in said]
+                self.value = float(said[names[0]]) if names else self.value
+        except (KeyError, TypeError, ValueError):
+            return False
         if self._outlook.run_left is not None:
             self.seconds = self.now() - self._begun + self._outlook.run_left
+        return True
 
     def end(self, why: str = "") -> None:
         """Its process is gone; why: how it failed, or nothing."""

@@ -13,6 +13,7 @@ from mcdal.plan import same_recipe
 from mcdal.report.experiments import experiments
 from mcdal.report.queries import read_runs
 from mcdal.report.verdicts import sentences, verdicts
+from mcdal.report.words import MINUS, NARROW
 from mcdal.store import Store
 
 
@@ -21,7 +22,7 @@ class Compared:
     """All cells, and what they show of each strategy, in words."""
 
     cells: Sequence[Cell]
-    shown: Sequence[str]
+    shown: Sequence[tuple[str, str]]
 
     @property
     def done(self) -> list[Cell]:
@@ -48,15 +49,19 @@ def compare(
     return Compared(cells, shown(out, [cell.plan.run_id for cell in cells if cell.state == "done"]))
 
 
-def missing(of: Command, sides: Sequence[Entry], seeds: Sequence[int], out: Path) -> list[str]:
-    """A line a strategy: which of its seeds are done and which are not. Nothing is run."""
+def missing(
+    of: Command, sides: Sequence[Entry], seeds: Sequence[int], out: Path
+) -> list[tuple[str, dict[str, object]]]:
+    """Of each strategy which of its seeds are done and which are not, in a line and as plain values. Nothing is run."""
     cells = _cells(of, sides, seeds, out)
-    lines = []
+    lines: list[tuple[str, dict[str, object]]] = []
     for title in dict.fromkeys(cell.title for cell in cells):
         seeds_of = {cell.plan.seed: cell.state == "done" for cell in cells if cell.title == title}
-        left = [str(seed) for seed, done in seeds_of.items() if not done]
-        more = f", missing {', '.join(left)}" if left else ""
-        lines.append(f"{title}: {len(seeds_of) - len(left)} of {len(seeds_of)} seeds done{more}")
+        left = [seed for seed, done in seeds_of.items() if not done]
+        more = f", missing {', '.join(map(str, left))}" if left else ""
+        text = f"{title}: {len(seeds_of) - len(left)} of {len(seeds_of)} seeds done{more}"
+        done = [seed for seed in seeds_of if seed not in left]
+        lines.append((text, {"event": "cells", "strategy": title, "done": done, "missing": left}))
     return lines
 
 
@@ -87,13 +92,13 @@ def _note_done(cells: Sequence[Cell], out: Path) -> None:
         store.close()
 
 
-def shown(out: Path, run_ids: Sequence[str]) -> list[str]:
-    """A line a strategy on what these runs show of it against Random."""
+def shown(out: Path, run_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Strategies, and what these runs show of each against Random, in signs that every terminal has."""
     if not run_ids:
         return []
     lines = []
     for experiment in experiments(read_runs(out, run_ids)):
         for verdict in verdicts(experiment):
             words = " ".join(sentences(verdict, experiment.kind.headline_name))
-            lines.append(f"{verdict.group.title}: {words}")
+            lines.append((verdict.group.title, words.replace(NARROW, " ").replace(MINUS, "-")))
     return lines

@@ -1,26 +1,34 @@
 """Plays the cells of a comparison, each as a process of its own: what one does, or dies of, does not touch the others."""
 
 import json
+import math
 import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from mcdal.compare.cell import Cell
-from mcdal.twins import may_take_over
+from mcdal.twins import lends, may_take_over
 
 Tell = Callable[[str, Cell, dict[str, Any]], None]
 """Is told what happened, to which cell, and what an event said: begin, event, end, look (nothing happened for a while)."""
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_STOP = 30.0
+SECONDS_AFTER_THE_END = 5.0
+"""So long the last words of a process that has ended are waited for."""
 NEEDS = 1.2
 """A further process is begun where this many times the memory of the largest one is at hand."""
+PACKAGE = Path(__file__).resolve().parents[2]
+START = f"import sys; sys.path.append({str(PACKAGE)!r}); from mcdal.cli import main; main()"
+"""`mcdal`, whatever files of other modules' names lie in the working directory (with `-P`)."""
 
 
 def play(cells: Sequence[Cell], out: Path, device: str, workers: int, tell: Tell) -> None:
@@ -42,13 +50,15 @@ class _Players:
     def __init__(self, cells: Sequence[Cell], out: Path, device: str, workers: int, tell: Tell):
         self._waiting = [cell for cell in cells if cell.state == "waiting"]
         self._out, self._device, self._workers, self._tell = out, device, workers, tell
-        self._running: dict[str, tuple[Cell, subprocess.Popen[str]]] = {}
+        self._running: dict[str, _Child] = {}
         self._heard: queue.Queue[tuple[str, dict[str, Any] | None]] = queue.Queue()
-        self._largest = 0  # bytes that a process has held
+        self._looked = -math.inf
+        self._largest: int | None = None  # bytes that a process has held whose first round is over
 
     def play(self) -> None:
         try:
             while self._waiting or self._running:
+                self._look()
                 while len(self._running) < self._workers and (cell := self._next()) is not None:
                     self._begin(cell)
                 self._listen()
@@ -59,83 +69,114 @@ class _Players:
         """The next cell that may begin; none while it would compute what another is about to lend, or memory is short."""
         if self._running and not self._room():
             return None
-        lent = {c.plan.seed for c, _ in self._running.values() if _lends(c) and c.rounds_done == 0}
+        first = {c.cell.plan.seed for c in self._running.values() if lends(c.cell.strategy) and c.cell.rounds_done == 0}
         for cell in self._waiting:
-            if not (cell.plan.seed in lent and may_take_over(cell.plan.config.strategy)):
+            if not (cell.plan.seed in first and may_take_over(cell.strategy)):
                 self._waiting.remove(cell)
                 return cell
         return None
 
     def _begin(self, cell: Cell) -> None:
-        words = [*cell.command.words(), "--out", str(self._out), "--device", self._device, "--json"]
         log = _log(self._out, cell)
         log.parent.mkdir(parents=True, exist_ok=True)
-        threads = str(max(1, default_workers("cpu") // self._workers))
+        words = [*cell.command.words(), "--out", str(self._out), "--device", self._device, "--json"]
         with log.open("w", encoding="utf-8") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mcdal", "run", *words],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8",
-                env={"OMP_NUM_THREADS": threads, **os.environ},
+                [sys.executable, "-P", "-c", START, "run", *words],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+                text=True, encoding="utf-8", errors="replace",
+                env={"OMP_NUM_THREADS": str(max(1, default_workers("cpu") // self._workers)), **os.environ},
             )  # fmt: skip
         assert process.stdout is not None
-        self._running[cell.plan.run_id] = cell, process
+        self._running[cell.plan.run_id] = _Child(cell, process)
         threading.Thread(target=self._read, args=(cell.plan.run_id, process.stdout), daemon=True).start()
         cell.begin()
         self._tell("begin", cell, {})
 
     def _read(self, run_id: str, lines: TextIO) -> None:
         """In a thread of its own: everything that a process says, and None when it has closed its mouth."""
-        with lines:
+        try:
             for line in lines:
                 try:
                     said = json.loads(line)
                 except ValueError:  # somebody's library prints
                     continue
-                if isinstance(said, dict) and "event" in said:
+                if isinstance(said, dict) and isinstance(said.get("event"), str):
                     self._heard.put((run_id, said))
-        self._heard.put((run_id, None))
+        finally:
+            self._heard.put((run_id, None))
 
     def _listen(self) -> None:
         try:
             run_id, said = self._heard.get(timeout=SECONDS_BETWEEN_LOOKS)
         except queue.Empty:
-            for cell, process in self._running.values():
-                self._largest = max(self._largest, _memory(process.pid))
-                self._tell("look", cell, {})
             return
-        cell, process = self._running[run_id]
+        child = self._running.get(run_id)
+        if child is None:  # it was given up
+            return
         if said is None:
-            code = process.wait()
-            del self._running[run_id]
-            cell.end(_why(code, _log(self._out, cell)) if code else "")
-            self._tell("end", cell, {})
-        else:
-            cell.hear(said.pop("event"), said)
-            self._tell("event", cell, said)
+            self._end(child)
+        elif child.cell.hear(said.pop("event"), said):
+            self._tell("event", child.cell, said)
+
+    def _end(self, child: "_Child") -> None:
+        code = child.process.wait()
+        del self._running[child.cell.plan.run_id]
+        child.cell.end(_why(code, _log(self._out, child.cell)) if code else "")
+        self._tell("end", child.cell, {})
+
+    def _look(self) -> None:
+        """Now and then: what processes hold, and whether one has gone whose mouth somebody else holds open."""
+        if time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS:
+            return
+        self._looked = time.monotonic()
+        for child in list(self._running.values()):
+            child.holds = max(child.holds, _memory(child.process.pid))
+            if child.cell.rounds_done > 0:
+                self._largest = max(self._largest or 0, child.holds)
+            if child.process.poll() is not None:
+                child.gone = child.gone or self._looked
+                if self._looked - child.gone > SECONDS_AFTER_THE_END:
+                    self._end(child)
+                    continue
+            self._tell("look", child.cell, {})
 
     def _room(self) -> bool:
-        """Whether a further process would find memory; yes where that cannot be known. The first shows what one takes."""
+        """Whether a further process would find memory, also when those that run have taken all they will.
+
+        The first one shows what that is, in its first round; until then it is alone. Yes where the system does not say.
+        """
         free = _free()
         if free is None:
             return True
-        if not self._largest and any(cell.rounds_done == 0 for cell, _ in self._running.values()):
-            self._largest = max(_memory(process.pid) for _, process in self._running.values())
-        return free > NEEDS * self._largest
+        if self._largest is None:
+            return False
+        to_come = sum(max(0, self._largest - child.holds) for child in self._running.values())
+        return free - to_come > NEEDS * self._largest
 
     def _stop(self) -> None:
         """Whatever still runs is asked to stop as by Ctrl-C, which keeps its state, and ended where it does not."""
-        for _, process in self._running.values():
-            process.send_signal(signal.SIGINT)
-        for cell, process in self._running.values():
+        for child in self._running.values():
+            if os.name == "nt":  # there is no such signal to a single process
+                child.process.terminate()
+            else:
+                child.process.send_signal(signal.SIGINT)
+        for child in self._running.values():
             try:
-                process.wait(SECONDS_TO_STOP)
+                child.process.wait(SECONDS_TO_STOP)
             except subprocess.TimeoutExpired:
-                process.kill()
-            cell.state = "waiting"
+                child.process.kill()
+            child.cell.state = "waiting"
 
 
-def _lends(cell: Cell) -> bool:
-    return not cell.plan.config.strategy.changes_task_model
+@dataclass
+class _Child:
+    """A process at work on a cell. holds: bytes it has held at most. gone: since when it is known to have ended."""
+
+    cell: Cell
+    process: "subprocess.Popen[str]"
+    holds: int = 0
+    gone: float | None = None
 
 
 def _log(out: Path, cell: Cell) -> Path:
@@ -168,11 +209,12 @@ def _free() -> int | None:
 
 
 def _memory(pid: int) -> int:
-    """Bytes that a process has held at most; 0 where the system does not say."""
+    """Bytes that a process holds and shares with no file; 0 where the system does not say."""
+    held = 0
     try:
         for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                held += int(line.split()[1]) * 1024
     except OSError:
         pass
-    return 0
+    return held

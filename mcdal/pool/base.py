@@ -28,6 +28,11 @@ class Images(ABC):
 
     ids: Ids
 
+    @property
+    def originals(self) -> Ids:
+        """The ids by which files know these images: of copies, that of the original."""
+        return self.ids
+
     @abstractmethod
     def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
         """One tensor for each array of positions, in their order, on `device`. Training asks endlessly: read as you go.

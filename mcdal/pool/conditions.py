@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Int, Shaped, UInt8
 from torch import Tensor
 
 from mcdal.errors import ConfigError
@@ -60,50 +60,58 @@ class Conditions:
                 )
             if pool.targets is None:
                 raise ConfigError(f"{what}: nobody knows the classes of {pool.name}")
-        chosen = np.arange(len(pool)) if self.imbalance == 1 else self._thinned(pool)
-        targets = pool.targets if self.noise == 0 else self._answers(pool)
-        ids = tuple(pool.images.ids[i] for i in chosen)
-        ids += tuple(f"{id}#{copy}" for copy in range(2, self.copies + 1) for id in ids)
-        chosen = np.tile(chosen, self.copies)
+        kept = np.arange(len(pool)) if self.imbalance == 1 else self._thinned(pool)
+        targets = pool.targets if pool.targets is None else pool.targets[kept]
+        said = targets if targets is None or self.noise == 0 else self._answers(targets, len(pool.classes))
+        originals = tuple(pool.images.ids[i] for i in kept)
+        ids = originals + tuple(f"{id}#{copy}" for copy in range(2, self.copies + 1) for id in originals)
+        at = np.tile(kept, self.copies)
+        values = f"imbalance {self.imbalance:g}, copies {self.copies}, noise {self.noise:g} {self.confusion}, seed {self.seed}"
         return replace(
             pool,
-            images=Chosen(pool.images, chosen, ids),
-            targets=None if targets is None else targets[chosen],
-            groups=None if pool.groups is None else tuple(pool.groups[i] for i in chosen),
-            fingerprint=f"{pool.fingerprint} {self}",
-            notes=(*pool.notes, *self._notes(len(pool), len(ids))),
+            images=Chosen(pool.images, at, ids, originals * self.copies),
+            targets=None if said is None else np.tile(said, self.copies),
+            groups=None if pool.groups is None else tuple(pool.groups[i] for i in at),
+            fingerprint=f"{pool.fingerprint}; {values}",
+            notes=(*pool.notes, *self._notes(len(pool), len(kept), targets)),
         )
 
     def _thinned(self, pool: Pool) -> Positions:
         """n_c = n imbalance^(-c / (C - 1)) images of class c (Cui et al. 2019), n those of the smallest class of the pool."""
         assert pool.targets is not None
         classes = len(pool.classes)
-        smallest = int(np.bincount(pool.targets, minlength=classes).min())
+        sizes = np.bincount(pool.targets, minlength=classes)
+        smallest = int(sizes.min())
+        if smallest < self.imbalance:
+            few = pool.classes[int(sizes.argmin())]
+            raise ConfigError(
+                f"conditions.imbalance = {self.imbalance:g}: {pool.name} has {smallest} images of {few}, too few for a tail of "
+                "that length: lower it"
+            )
         kept = []
         for c in range(classes):
-            count = max(1, round(smallest * self.imbalance ** (-c / (classes - 1))))
             of_class = np.flatnonzero(pool.targets == c)
+            count = round(smallest * self.imbalance ** (-c / (classes - 1)))
             kept.append(numpy_generator(self.seed, "imbalance", c).permutation(of_class)[:count])
         return np.sort(np.concatenate(kept))
 
-    def _answers(self, pool: Pool) -> Int[np.ndarray, " n"]:
+    def _answers(self, targets: Int[np.ndarray, " n"], classes: int) -> Int[np.ndarray, " n"]:
         """Class indices as the oracle says them: of each class the same share is wrong, rounded."""
-        assert pool.targets is not None
-        said, classes = pool.targets.copy(), len(pool.classes)
+        said = targets.copy()
         for c in range(classes):
-            of_class = np.flatnonzero(pool.targets == c)
+            of_class = np.flatnonzero(targets == c)
             random = numpy_generator(self.seed, "noise", c)
             wrong = random.permutation(of_class)[: round(self.noise * len(of_class))]
             off = 1 if self.confusion == "pair" else random.integers(1, classes, len(wrong))
             said[wrong] = (c + off) % classes
         return said
 
-    def _notes(self, before: int, now: int) -> list[str]:
+    def _notes(self, before: int, kept: int, targets: Int[np.ndarray, " n"] | None) -> list[str]:
         said = []
-        if self.imbalance > 1:
-            left = f"{now // self.copies:,} of {before:,} images"
+        if self.imbalance > 1 and targets is not None:
+            sizes = np.bincount(targets)
             said.append(
-                f"long tail: the first class has {self.imbalance:g} times as many images as the last; {left} are left"
+                f"long tail: {sizes[0]:,} images of the first class, {sizes[-1]:,} of the last; {kept:,} of {before:,}"
             )
         if self.copies > 1:
             said.append(f"each image is {self.copies} times in the pool")
@@ -116,12 +124,19 @@ class Conditions:
 class Chosen(Images):
     """Some images of another object, in another order or several times, under ids of their own."""
 
-    def __init__(self, images: Images, at: Positions, ids: Ids):
+    def __init__(self, images: Images, at: Positions, ids: Ids, originals: Ids):
         self.ids = ids
-        self._images, self._at = images, at
+        self._images, self._at, self._originals = images, at, originals
+
+    @property
+    def originals(self) -> Ids:
+        return self._originals
 
     def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
         return self._images.batches((self._at[chosen] for chosen in positions), device)
 
     def read(self, position: int) -> Shaped[Tensor, "h w c"]:
         return self._images.read(int(self._at[position]))
+
+    def picture(self, position: int) -> UInt8[np.ndarray, "h w c"]:
+        return self._images.picture(int(self._at[position]))  # features show the image that they are of

@@ -95,6 +95,14 @@ class Experiment:
         pairs = [[r.metrics.get(name) for name in names] for run in self.runs for r in run.finished]
         return any(a is not None and b is not None and abs(a - b) > 0.005 for a, b in pairs)
 
+    @property
+    def families(self) -> list[list[Group]]:
+        """Groups that differ in nothing but the strategy and its own settings: what may be compared at once."""
+        found: dict[str, list[Group]] = {}
+        for group in self.groups:
+            found.setdefault(repr(_shared_settings(group)), []).append(group)
+        return list(found.values())
+
     def partner(self, group: Group) -> Group | None:
         """The Random group that differs in nothing but the strategy and its own settings."""
         if group.is_random:

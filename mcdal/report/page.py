@@ -153,9 +153,11 @@ def _chapter(experiment: Experiment, folder: str, looks: Looks) -> Chapter:
         drawings.append(learning_curve(experiment, kind.beside, title, name, looks))
     if compared := comparison_figure(experiment, f"curves/{folder}_class_iou"):
         drawings.append(compared)
-    for figure, ending in ((penalty_figure, "penalties"), (rank_figure, "ranks")):
-        if standing := figure(experiment, f"curves/{folder}_{ending}"):
-            drawings.append(standing)
+    for i, family in enumerate(experiment.families):
+        number = f"_{i + 1}" if len(experiment.families) > 1 else ""
+        for figure, ending in ((penalty_figure, "penalties"), (rank_figure, "ranks")):
+            if standing := figure(family, experiment.title, f"curves/{folder}_{ending}{number}"):
+                drawings.append(standing)
     return Chapter(experiment, outcomes(experiment, looks), drawings)
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from mcdal.report.experiments import Experiment
+from mcdal.report.experiments import Group
 from mcdal.report.ink import BLUE, GREY, INK, MUTED, STYLE, Cell, Drawing, Table, drawn, panel, sheet, words
 from mcdal.report.words import plural, shortened
 from mcdal.statistics.curves import Ranks, area, penalties, ranks
@@ -27,9 +27,9 @@ class Field:
     values: Float[np.ndarray, "m s k"]
 
 
-def field(experiment: Experiment) -> Field | None:
+def field(groups: Sequence[Group]) -> Field | None:
     """None below three strategies or two common seeds: a pair is told in words."""
-    curves = {g.title: {run.record.seed: curve for run, curve in g.curves()} for g in experiment.groups if g.curves()}
+    curves = {g.title: {run.record.seed: curve for run, curve in g.curves()} for g in groups if g.curves()}
     if len(curves) < 3:
         return None
     seeds = sorted(set.intersection(*(set(of) for of in curves.values())))
@@ -40,9 +40,9 @@ def field(experiment: Experiment) -> Field | None:
     return Field(list(curves), np.array(labels), np.array(values))
 
 
-def penalty_figure(experiment: Experiment, name: str) -> Drawing | None:
-    """The pairwise penalty matrix (Ash et al. 2020): a row beats a column at this share of the budgets."""
-    found = field(experiment)
+def penalty_figure(groups: Sequence[Group], of: str, name: str) -> Drawing | None:
+    """The pairwise penalty matrix (Ash et al. 2020): a row beats a column at this share of the budgets. of: which experiment."""
+    found = field(groups)
     if found is None:
         return None
     beaten = penalties(list(found.values))
@@ -58,20 +58,20 @@ def penalty_figure(experiment: Experiment, name: str) -> Drawing | None:
         said = f"row beats column, paired t test at each of {plural(budgets, 'budget')}, {plural(seeds, 'seed')}"
         words(figure, 0.0, 27.0, said, color=MUTED)
         _matrix(figure, titles, beaten)
-        alt = f"At what share of the budgets each strategy beats each other one, {experiment.title}"
+        alt = f"At what share of the budgets each strategy beats each other one, {of}"
         return drawn(name, alt, figure, Table(("winner", "loser", "share"), rows))
 
 
-def rank_figure(experiment: Experiment, name: str) -> Drawing | None:
+def rank_figure(groups: Sequence[Group], of: str, name: str) -> Drawing | None:
     """Mean ranks by area under the curve, with Nemenyi's critical difference (Demsar 2006)."""
-    found = field(experiment)
+    found = field(groups)
     ranked = None if found is None else ranks(np.array([area(found.labels, v) for v in found.values]))
     if found is None or ranked is None:
         return None
     rows: list[Sequence[Cell]] = [(title, float(r)) for title, r in zip(found.titles, ranked.mean, strict=True)]
     with rc_context(STYLE):
         figure = _ranks(found, ranked)
-        alt = f"Mean rank of each strategy by the area under its curve, {experiment.title}"
+        alt = f"Mean rank of each strategy by the area under its curve, {of}"
         return drawn(name, alt, figure, Table(("group", "mean_rank"), rows))
 
 
@@ -118,7 +118,7 @@ def _ranks(found: Field, ranked: Ranks) -> Figure:
     axes.set(xlim=(0.7, m + 0.3), ylim=(m - 0.5, -0.5))
     axes.set_yticks(range(m), [shortened(found.titles[i], 18) for i in order], size=8.5, color=INK)
     axes.set_xlabel(
-        f"rank, 1 is best; in the grey: no different from the best (Nemenyi, {ranked.critical:.1f})", size=8
+        f"rank, 1 is best; grey: not shown to differ from the best (Nemenyi, {ranked.critical:.1f})", size=8
     )
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)

@@ -17,8 +17,8 @@ from mcdal.statistics.paired import LEVEL, MOST_SEEDS, Interval, holm, mean, see
 class Verdict:
     """A strategy against Random over the seeds and numbers of labels that both have.
 
-    area: of the differences of areas under the curves, which are mean heights. p: adjusted for all strategies of the experiment
-    (Holm). needed: seeds that would show such a difference.
+    area: of the differences of areas under the curves, which are mean heights. p: adjusted (Holm) for the strategies that are
+    tested together, those with the same settings of everything else. needed: seeds that would show such a difference so.
     """
 
     group: Group
@@ -38,21 +38,26 @@ class Verdict:
 
 def verdicts(experiment: Experiment) -> list[Verdict]:
     """Of every strategy that has runs with Random's seeds, in the order of the figure."""
-    compared = [(group, *pair) for group in experiment.groups if (pair := _paired(experiment, group)) is not None]
+    return [verdict for family in experiment.families for verdict in _of_family(experiment, family)]
+
+
+def _of_family(experiment: Experiment, groups: Sequence[Group]) -> list[Verdict]:
+    compared = [(group, *pair) for group in groups if (pair := _paired(experiment, group)) is not None]
     differences = [area(labels, mine) - area(labels, theirs) for _, labels, mine, theirs in compared]
-    adjusted = holm([t_test(d) for d in differences])
+    tested = [i for i, difference in enumerate(differences) if len(difference) > 1]
+    adjusted = dict(zip(tested, holm([t_test(differences[i]) for i in tested]), strict=True))
     return [
         Verdict(
             group,
             labels,
             len(mine),
-            mean(difference),
-            p,
-            len(compared),
+            mean(differences[i]),
+            adjusted.get(i, 1.0),
+            len(tested),
             labels_saved(labels, mine, theirs),
-            seeds_needed(difference),
+            seeds_needed(differences[i], max(1, len(tested))),
         )
-        for (group, labels, mine, theirs), difference, p in zip(compared, differences, adjusted, strict=True)
+        for i, (group, labels, mine, theirs) in enumerate(compared)
     ]
 
 
@@ -84,17 +89,18 @@ def _difference(verdict: Verdict, metric: str) -> str:
         return (
             f"{points(verdict.area.value)} points of mean {metric} to Random {over}, with one seed: it may be chance."
         )
+    if verdict.area.value == verdict.area.low == verdict.area.high == 0:
+        return f"No difference to Random {over} with {plural(verdict.seeds, 'seed')}."
     interval = f"{points(verdict.area.low)} to {points(verdict.area.high)}"
     size = f"{points(verdict.area.value)} points of mean {metric} {over} (95{NARROW}%: {interval})"
+    many = f", adjusted for {verdict.together} strategies" if verdict.together > 1 else ""
+    tested = f"{size}; p {_p(verdict.p)}{many}."
     if verdict.shown:
-        many = f", adjusted for {verdict.together} strategies" if verdict.together > 1 else ""
-        return f"{'Better' if verdict.area.value > 0 else 'Worse'} than Random: {size}; p {_p(verdict.p)}{many}."
-    if not np.isfinite(verdict.area.value) or verdict.area.value == 0:
-        return f"No difference to Random with {plural(verdict.seeds, 'seed')}."
+        return f"{'Better' if verdict.area.value > 0 else 'Worse'} than Random: {tested}"
     more = f"more than {count(MOST_SEEDS)}" if verdict.needed is None else f"about {count(verdict.needed)}"
     enough = verdict.needed is not None and verdict.needed <= verdict.seeds
     would = "" if enough else f" If it is as large as it looks, {more} seeds would show it."
-    return f"No difference to Random shown with {plural(verdict.seeds, 'seed')}: {size}.{would}"
+    return f"No difference to Random shown with {plural(verdict.seeds, 'seed')}: {tested}{would}"
 
 
 def _saving(saving: Saving, metric: str) -> str:

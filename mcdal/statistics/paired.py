@@ -62,20 +62,22 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def seeds_needed(difference: Float[np.ndarray, " seeds"]) -> int | None:
+def seeds_needed(difference: Float[np.ndarray, " seeds"], tests: int = 1) -> int | None:
     """How many seeds a paired t test needs to show a difference as large and as unsteady as this one, with POWER.
 
-    None where it cannot be said (fewer than two seeds, no difference at all) or where MOST_SEEDS are too few. The power is that
-    of the noncentral t distribution with effect mean / standard deviation.
+    tests: made together, each at that part of the level: what Holm's correction asks of the first of them. None where it cannot
+    be said (fewer than two seeds, no difference at all) or where MOST_SEEDS are too few. The power is that of the noncentral t
+    distribution with effect mean / standard deviation.
     """
     if len(difference) < 2 or not np.any(difference):
         return None
     size, deviation = abs(float(np.mean(difference))), float(np.std(difference, ddof=1))
-    if deviation <= 1e-9 * size:  # the same in every seed, but for the last bits
-        return 2
+    alpha = (1 - LEVEL) / tests
+    if deviation <= 1e-9 * size:  # the same in every seed, but for the last bits: as many as the sign test needs
+        return 1 + math.ceil(math.log2(1 / alpha))
     effect = size / deviation
     for n in range(2, MOST_SEEDS + 1):
-        critical = stats.t.ppf((1 + LEVEL) / 2, n - 1)
+        critical = stats.t.ppf(1 - alpha / 2, n - 1)
         shown = stats.nct.sf(critical, n - 1, effect * math.sqrt(n)) + stats.nct.cdf(
             -critical, n - 1, effect * math.sqrt(n)
         )

@@ -56,6 +56,13 @@ def test_every_cell_is_a_command_that_gives_its_plan():
     assert command.plan() == plan
 
 
+def test_the_same_run_by_two_names_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"mcdal\[heads=4\] and mcdal\[heads= 4\] are the same run, digits-mcdal-\w+-s0"
+    ):
+        commands(Command("digits"), entries("mcdal[heads=4],mcdal[heads= 4]"), [0])
+
+
 def test_what_a_command_says_again():
     words = Command("camvid", Path("a b"), "mcdal", None, 1, "small", ("x=1",)).words()
     assert words == [

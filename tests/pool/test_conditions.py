@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from mcdal.errors import ConfigError
+from mcdal.errors import ConfigError, StoreError
 from mcdal.loop import run
 from mcdal.plan import Plan
+from mcdal.pool.base import ArrayImages
 from mcdal.pool.conditions import Conditions
 from mcdal.settings import override
 from mcdal.store import Store
+from mcdal.strategies.core_set import CoreSet
 from mcdal.testing import fake_config, fake_pool, fake_scenes
 
 
@@ -37,7 +39,8 @@ def test_a_long_tail():
     assert again.images.ids == thin.images.ids
     assert other.images.ids != thin.images.ids
     assert len({p.fingerprint for p in (pool, thin, other)}) == 3
-    assert thin.notes[-1].startswith("long tail: the first class has 8 times as many images as the last; ")
+    first, last = sizes(thin)[0], sizes(thin)[-1]
+    assert thin.notes[-1] == f"long tail: {first} images of the first class, {last} of the last; {len(thin)} of 600"
     assert thin.test is pool.test
 
 
@@ -67,6 +70,33 @@ def test_wrong_answers(confusion):
     assert "25 % of the answers are wrong" in noisy.notes[-1]
 
 
+def test_a_tail_is_answered_wrongly_as_often_in_each_class():
+    thin, noisy = (Conditions(imbalance=20.0, noise=n).applied(fake_pool(900)) for n in (0.0, 0.2))
+    assert thin.images.ids == noisy.images.ids
+    for c, size in enumerate(sizes(thin)):
+        assert (noisy.targets[thin.targets == c] != c).sum() == round(0.2 * size)
+
+
+def test_files_know_copies_by_their_originals(tmp_path):
+    pool = fake_pool()
+    file, groups = tmp_path / "f.npz", tmp_path / "g.csv"
+    np.savez(file, ids=np.array(pool.images.ids), features=np.random.default_rng(0).normal(size=(60, 4)))
+    groups.write_text("sample_id,group\n" + "".join(f"{id},{i % 7}\n" for i, id in enumerate(pool.images.ids)))
+    config = fake_config(CoreSet(), features=file, groups=groups, cold_start=CoreSet())
+    config = override(config, {"conditions.copies": "2", "protocol.per_group": "4"})
+    run(Plan(config), tmp_path / "out", device="cpu")
+
+
+def test_features_show_the_images_that_they_are_of():
+    class Shown(ArrayImages):
+        def picture(self, position):
+            return np.full((6, 6, 3), position, dtype=np.uint8)
+
+    pool = fake_pool(10)
+    copies = Conditions(copies=2).applied(replace(pool, images=Shown(pool.images.ids, pool.images.pixels)))
+    assert (copies.images.picture(13) == 3).all()
+
+
 def test_copies_are_answered_alike():
     pool = Conditions(noise=0.3, copies=2, imbalance=2.0).applied(fake_pool(90))
     half = len(pool) // 2
@@ -88,6 +118,8 @@ def test_what_a_pool_cannot_do():
     with pytest.raises(ConfigError, match=r"conditions\.imbalance: nobody knows the classes of fake"):
         Conditions(imbalance=2.0).applied(replace(fake_pool(), targets=None))
     assert len(Conditions(copies=2).applied(fake_scenes())) == 120
+    with pytest.raises(ConfigError, match=r"conditions.imbalance = 1000: fake has \d+ images of class \d, too few"):
+        Conditions(imbalance=1000.0).applied(fake_pool())
 
 
 def test_a_run_under_conditions_records_them(tmp_path):
@@ -99,5 +131,5 @@ def test_a_run_under_conditions_records_them(tmp_path):
     truth = fake_pool().truth()
     assert any(value != truth[id.partition("#")[0]] for id, value in labels.items())
     assert any("#2" in id for id in labels)
-    other = run(Plan(fake_config(), seed=1), tmp_path, device="cpu")
-    assert other != id
+    with pytest.raises(StoreError, match="begun with another recipe"):
+        run(Plan(replace(config, conditions=Conditions(copies=2, noise=0.3))), tmp_path, device="cpu")

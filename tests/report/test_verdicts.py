@@ -48,6 +48,7 @@ def test_what_is_better_and_what_is_not_shown(tmp_path):
     assert set(told) == {"mcdal", "margin", "badge"}
     assert told["mcdal"].startswith("Better than Random: +4.7 points of mean test accuracy over 100 to 400 labels (95")
     assert "adjusted for 3 strategies" in told["mcdal"]
+    assert "adjusted for 3 strategies" in told["margin"]
     assert "fewer labels than Random: 3" in told["mcdal"]
     assert told["mcdal"].endswith("instead of 400.")
     assert told["badge"].startswith("Worse than Random: −")
@@ -73,7 +74,7 @@ def test_one_seed_may_be_chance(tmp_path):
 @pytest.mark.parametrize("seeds", [2, 5])
 def test_the_same_curves(tmp_path, seeds):
     fill(tmp_path, random=straight(0.5, 0.1, seeds, 0.01, 0), mcdal=straight(0.5, 0.1, seeds, 0.01, 0))
-    assert said(tmp_path)["mcdal"] == f"No difference to Random with {seeds} seeds."
+    assert said(tmp_path)["mcdal"] == f"No difference to Random over 100 to 400 labels with {seeds} seeds."
 
 
 def test_only_common_seeds_and_numbers_of_labels_count(tmp_path):
@@ -97,12 +98,12 @@ def test_all_against_each_other(tmp_path):
     late = random + np.array([0, 0, 0.05, 0.05]) + noise * np.array([0, 0, 1, 1])
     fill(tmp_path, random=random, mcdal=late, margin=random.copy())
     (experiment,) = experiments(read_runs(tmp_path))
-    shares = list(csv.reader(penalty_figure(experiment, "p").csv.decode().splitlines()))[1:]
+    shares = list(csv.reader(penalty_figure(experiment.groups, "of", "p").csv.decode().splitlines()))[1:]
     assert {(a, b): float(share) for a, b, share in shares} == {
         ("MCDAL", "Random"): 0.5, ("MCDAL", "Margin"): 0.5, ("Random", "MCDAL"): 0.0,
         ("Random", "Margin"): 0.0, ("Margin", "MCDAL"): 0.0, ("Margin", "Random"): 0.0,
     }  # fmt: skip
-    ranks = list(csv.reader(rank_figure(experiment, "r").csv.decode().splitlines()))[1:]
+    ranks = list(csv.reader(rank_figure(experiment.groups, "of", "r").csv.decode().splitlines()))[1:]
     assert {a: float(rank) for a, rank in ranks} == {"MCDAL": 1.0, "Margin": 2.5, "Random": 2.5}
 
 
@@ -113,5 +114,25 @@ def test_two_strategies_or_one_common_seed_have_no_standings(tmp_path):
     fill(two, random=curves, mcdal=curves, margin=curves[:1])
     for out in (one, two):
         (experiment,) = experiments(read_runs(out))
-        assert penalty_figure(experiment, "p") is None
-        assert rank_figure(experiment, "r") is None
+        assert penalty_figure(experiment.groups, "of", "p") is None
+        assert rank_figure(experiment.groups, "of", "r") is None
+
+
+def test_other_settings_are_another_family(tmp_path):
+    """Strategies under two conditions are compared within each, and two of each have no standings."""
+    curves = straight(0.5, 0.1, 3, 0.01, 0)
+    fill(tmp_path, random=curves, mcdal=curves + 0.01)
+    store = Store(tmp_path)
+    for strategy in ("random", "mcdal"):
+        for seed, row in enumerate(curves - 0.2):
+            id, noisy = f"{strategy}-noisy-{seed}", {"conditions.noise": "0.2"}
+            store.add_run(RunRecord(id, "r", "full", strategy, seed, noisy, {}, ("a", "b"), 1000, "g", ()))
+            for round, value in enumerate(row):
+                picks = Picks(tuple(f"{round}-{i}" for i in range(100)), np.zeros(100))
+                store.begin_round(id, round, 0, picks, round > 0, {})
+                store.finish_round(id, round, {"test/accuracy": float(value)}, {})
+    store.close()
+    (experiment,) = experiments(read_runs(tmp_path))
+    assert [len(family) for family in experiment.families] == [2, 2]
+    assert all(v.together == 1 for v in verdicts(experiment))
+    assert all(penalty_figure(family, "of", "p") is None for family in experiment.families)

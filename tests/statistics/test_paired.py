@@ -50,4 +50,10 @@ def test_seeds_that_cannot_be_counted():
     assert seeds_needed(np.array([0.1])) is None
     assert seeds_needed(np.zeros(5)) is None
     assert seeds_needed(np.array([1.0, -1.0, 1e-4])) is None, "more than anybody plays"
-    assert seeds_needed(np.full(3, 0.1)) == 2
+    assert seeds_needed(np.full(3, 0.1)) == 6, "the sign test's: 2 / 2^6 < .05"
+
+
+def test_tests_that_are_made_together_need_more_seeds():
+    spread = np.array([-1.0, 1.0, -1.0, 1.0])
+    difference = 1.0 + spread / spread.std(ddof=1)
+    assert (seeds_needed(difference), seeds_needed(difference, tests=10)) == (10, 18)
