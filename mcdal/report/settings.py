@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcdal.report.queries import Run
+from mcdal.twins import LENDS
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ def config_sections(run: Run) -> dict[str, list[Setting]]:
     """The configuration by its first word; fields that stand alone come first, under an empty word."""
     sections: dict[str, list[Setting]] = {"": []}
     for name, value in flat(run.record.config):
+        if name in ("notes", LENDS):  # the page tells notes at its top, and nobody sets the other
+            continue
         first, dot, rest = name.partition(".")
         setting = Setting(rest if dot else name, value, changed=name in run.record.overrides)
         sections.setdefault(first if dot else "", []).append(setting)
