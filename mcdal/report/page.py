@@ -6,7 +6,7 @@ from functools import cached_property
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mcdal.report import words
+from mcdal.report import latex, words
 from mcdal.report.balance import balance_figure
 from mcdal.report.class_iou import class_figure, comparison_figure
 from mcdal.report.curves import Look, Looks, difference_curve, learning_curve, looks
@@ -27,11 +27,13 @@ from mcdal.report.timing import time_figure
 
 @dataclass(frozen=True)
 class Chapter:
-    """One experiment: its outcomes in words, and its curves."""
+    """One experiment: its outcomes in words, and its curves. latex: a table for a paper, in a file of this name; or empty."""
 
     experiment: Experiment
     outcomes: Sequence[Outcome]
     drawings: Sequence[Drawing]
+    latex: str
+    latex_name: str
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,9 @@ def _chapter(experiment: Experiment, folder: str, looks: Looks) -> Chapter:
         for figure, ending in ((penalty_figure, "penalties"), (rank_figure, "ranks")):
             if standing := figure(family, experiment.title, f"curves/{folder}_{ending}{number}"):
                 drawings.append(standing)
-    return Chapter(experiment, outcomes(experiment, looks), drawings)
+    return Chapter(
+        experiment, outcomes(experiment, looks), drawings, latex.table(experiment), f"curves/{folder}_table.tex"
+    )  # fmt: skip
 
 
 def _run_chapter(run: Run, name: str, look: Look, pictures: int, most_scenes: int) -> RunChapter:

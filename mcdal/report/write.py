@@ -10,7 +10,7 @@ from mcdal.writing import write_atomically
 
 
 def write_report(out: Path, run_ids: Sequence[str] = ()) -> Path:
-    """Writes `out/report/index.html`, and each figure as PNG, SVG and CSV beside it; returns the page's path.
+    """Writes `out/report/index.html`, each figure as PNG, SVG and CSV and a LaTeX table beside it; returns the page's path.
 
     run_ids: which runs to show; empty for all runs of the store. The store and the runs' files are only read, so a
     report may be written while runs go on. Raises StoreError where there is no store, or no run of such an id.
@@ -19,6 +19,9 @@ def write_report(out: Path, run_ids: Sequence[str] = ()) -> Path:
     page = build_page(read_runs(out, run_ids))
     for drawing in page.drawings:
         _write_drawing(folder, drawing)
+    for chapter in page.chapters:
+        if chapter.latex:
+            write_atomically(folder / chapter.latex_name, chapter.latex.encode("utf-8", "replace"))
     index = folder / "index.html"
     write_atomically(index, render(page).encode("utf-8", "replace"))
     return index

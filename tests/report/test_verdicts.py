@@ -5,7 +5,9 @@ import csv
 import numpy as np
 import pytest
 
+from mcdal.report import write_report
 from mcdal.report.experiments import experiments
+from mcdal.report.latex import table
 from mcdal.report.queries import read_runs
 from mcdal.report.standings import penalty_figure, rank_figure
 from mcdal.report.verdicts import sentences, verdicts
@@ -136,3 +138,24 @@ def test_other_settings_are_another_family(tmp_path):
     assert [len(family) for family in experiment.families] == [2, 2]
     assert all(v.together == 1 for v in verdicts(experiment))
     assert all(penalty_figure(family, "of", "p") is None for family in experiment.families)
+
+
+def test_a_table_for_a_paper(tmp_path):
+    fill(
+        tmp_path,
+        random=straight(0.5, 0.1, 2, 0.0, 0),
+        core_set=straight(0.5, 0.2, 2, 0.0, 0) + np.array([[0.01], [-0.01]]),
+    )
+    lines = table(experiments(read_runs(tmp_path))[0]).splitlines()
+    assert lines[1:4] == [r"\begin{tabular}{lrrrrr}", r"\toprule", r"labels & 100 & 200 & 300 & 400 & seeds \\"]
+    assert lines[5] == (
+        r"Core set & \textbf{50.00} $\pm$ 1.41 & \textbf{70.00} $\pm$ 1.41 & \textbf{90.00} $\pm$ 1.41 & "
+        r"\textbf{110.00} $\pm$ 1.41 & 2 \\"
+    )
+    assert lines[6].startswith(r"Random & \textbf{50.00} $\pm$ 0.00 & 60.00 $\pm$ 0.00 & ")
+    assert (write_report(tmp_path).parent / "curves" / "r-full_table.tex").read_text().splitlines() == lines
+
+
+def test_names_that_latex_would_read(tmp_path):
+    fill(tmp_path, **{"a_b&c%d": straight(0.5, 0.1, 1, 0.0, 0)})
+    assert r"a\_b\&c\%d & " in table(experiments(read_runs(tmp_path))[0])
