@@ -9,11 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Int
 
 from mcdal.artifacts import Artifacts
@@ -31,14 +29,13 @@ from mcdal.oracles.simulated import Simulated
 from mcdal.pictures import heat_pictures, mask_picture, pick_pictures, scenes, spread_out
 from mcdal.plan import Plan, refuse_changes
 from mcdal.pool.base import Pool
+from mcdal.round_models import RoundModels
 from mcdal.selection import at_random, mask
 from mcdal.settings import to_json
 from mcdal.showing import heat, predict
 from mcdal.store import RunRecord, Store
 from mcdal.strategies.base import Strategy
-from mcdal.streams import own_randomness, stream
-from mcdal.training import OF_TRAINING, Trained, take_over, train
-from mcdal.twins import LENDS, lends, may_take_over, twin
+from mcdal.twins import LENDS, lends
 from mcdal.values import Label, Metrics, Picks, Rows
 
 
@@ -98,7 +95,7 @@ class Run:
         self.features = None if file is None else read_features(file, self.pool.images.originals)
         self.groups = self._groups()
         self.outcome = "done"
-        self._trained: tuple[int, Model, Trained] | None = None
+        self.models = RoundModels(self.plan, self.pool, self.store, self.artifacts, self.numerics, self.listen)
 
     def play(self) -> None:
         """Every round that is not finished: pick what to label, ask for it, train on all labels so far, record."""
@@ -118,13 +115,13 @@ class Run:
     def pick(self, round: int) -> None:
         """What to label in this round: a start set first, then what the strategy picks with the last round's model."""
         seconds: dict[str, float] = {}
-        seed = self._seed("select", round)
+        seed = self.plan.seed_of("select", round)
         # The start set depends on the seed and the cold start alone: every strategy of a seed begins with the same images.
         strategy = self.strategy if round > 0 else self.config.cold_start
         if strategy is None:
             picks = at_random(self.pool.images.ids, self.sizes[0], seed)
         else:
-            model = None if round == 0 else self._model(round - 1)[0]
+            model = None if round == 0 else self.models.of(round - 1)[0]
             with _timed(seconds, "measure"):
                 rows = self._measure(model, strategy, round)
             with _timed(seconds, "select"):
@@ -134,7 +131,7 @@ class Run:
             with _timed(seconds, "measure"):
                 self._keep_heat(model, strategy, round, picks)
         self.artifacts.write_gallery(round, pick_pictures(self.pool, picks.ids[: self.config.gallery]))
-        self.store.begin_round(self.id, round, self._seed("train", round), picks, strategy is not None, seconds)
+        self.store.begin_round(self.id, round, self.plan.seed_of("train", round), picks, strategy is not None, seconds)
 
     def ask(self, round: int) -> bool:
         """Whether every sample of this round has its label, after asking the oracle for those that have none."""
@@ -153,7 +150,7 @@ class Run:
         labels = self.store.labels(self.id, through=round)
         shown = self.pool.shows(labels)
         self._report_missing_classes(round, shown)
-        model, trained = self._model(round)
+        model, trained = self.models.of(round)
         with _timed(seconds, "test"):
             reached = evaluate(
                 model, self.pool, numerics=self.numerics,
@@ -230,60 +227,9 @@ class Run:
             raise
         self.store.end_session(number, self.outcome)
 
-    def _model(self, round: int) -> tuple[Model, Trained]:
-        """The model of a round with the strategy attached to it: trained now, or taken from where its training was kept."""
-        if self._trained is None or self._trained[0] != round:
-            seed = self._seed("train", round)
-            with own_randomness():
-                torch.manual_seed(stream(seed, "init"))
-                build = partial(self.config.model.build, len(self.pool.classes), *self.pool.shape)
-                model = build()
-                model.rebuild = model.rebuild or build
-            labels = self.store.labels(self.id, through=round)
-            trained = self._take_over(model, round, labels, seed) or train(
-                model, self.pool, labels, self.strategy, self.config.training,
-                numerics=self.numerics, seed=seed, listen=self.listen,
-                keeper=self.artifacts.checkpoint(round, self.config.checkpoint_seconds),
-            )  # fmt: skip
-            self._trained = round, model, trained
-        return self._trained[1:]
-
-    def _take_over(self, model: Model, round: int, labels: Mapping[str, int], seed: int) -> Trained | None:
-        """The model of this round as it was kept: this run's own, or that of another one that has trained in the same way."""
-        if not may_take_over(self.strategy) or self.artifacts.has_training(round):
-            return None
-        record = self.store.run(self.id)
-        assert record is not None
-        finished = {r.round for r in self.store.rounds(self.id) if r.finished_at is not None}
-        lender = (
-            self.id
-            if round in finished
-            else twin(self.store, record, self.config, round, labels, environment(self.numerics))
-        )
-        if lender is None:
-            return None
-        try:
-            weights = Artifacts(self.artifacts.folder.parent / lender).read_model(round)
-            if weights is None:
-                return None
-            take_over(
-                model, weights, self.pool, labels, self.strategy, self.config.training,
-                numerics=self.numerics, seed=seed,
-            )  # fmt: skip
-        except (StoreError, RuntimeError) as error:  # the second: weights of another network
-            self.listen("notice", text=f"round {round} is trained again: {error}")
-            return None
-        if lender != self.id:
-            text = f"round {round}: took over the model of {lender}, which learned from the same labels"
-            self.listen("notice", text=text)
-        numbers = {m.name: m.value for m in self.store.metrics(lender) if m.round == round}
-        seconds = next(r.seconds.get("train", 0.0) for r in self.store.rounds(lender) if r.round == round)
-        own = {name: float(value) for name, value in self.strategy.metrics().items()}
-        return Trained({name: numbers[name] for name in OF_TRAINING if name in numbers} | own, seconds)
-
     def _measure(self, model: Model | None, strategy: Strategy, round: int) -> Rows:
         """With the model of the last round; without one, what the strategy measures on the features alone."""
-        training, seed = self.config.training, self._seed("measure", round)
+        training, seed = self.config.training, self.plan.seed_of("measure", round)
         if model is None:
             assert self.features is not None  # the config makes sure of it
             return measure_features(
@@ -297,10 +243,6 @@ class Run:
             seed=seed, embedding=self.features, window=training.window, listen=self.listen,
         )  # fmt: skip
 
-    def _seed(self, purpose: str, round: int) -> int:
-        """The same for every strategy of a seed, so that rounds with equal labels train equal models."""
-        return stream(self.plan.seed, purpose, round)
-
     def _keep_heat(self, model: Model | None, strategy: Strategy, round: int, picks: Picks) -> None:
         """Of masks: where in the first picks the strategy saw what it picked them by, for the report."""
         shown = picks.ids[: self.config.gallery]
@@ -310,7 +252,7 @@ class Run:
         training = self.config.training
         maps = heat(
             model, self.pool, positions, strategy, numerics=self.numerics, batch_size=training.measure_batch_size,
-            window=training.window, seed=self._seed("measure", round),
+            window=training.window, seed=self.plan.seed_of("measure", round),
         )  # fmt: skip
         if maps is not None:
             self.artifacts.write_heat(round, heat_pictures(shown, maps))

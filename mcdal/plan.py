@@ -11,6 +11,7 @@ from mcdal.config import Config
 from mcdal.errors import StoreError
 from mcdal.settings import filled, to_json
 from mcdal.store import RunRecord
+from mcdal.streams import stream
 
 # The same run whatever these say. Other data, features and weights are told by their content, not by where they lie.
 WITHOUT_EFFECT = (
@@ -45,6 +46,10 @@ class Plan:
     @property
     def run_id(self) -> str:
         return run_id(self.recipe, self.scale, self.strategy_name, self.seed, self.overrides)
+
+    def seed_of(self, purpose: str, round: int) -> int:
+        """The same for every strategy of a seed, so that rounds with equal labels train equal models."""
+        return stream(self.seed, purpose, round)
 
 
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:

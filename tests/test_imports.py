@@ -21,6 +21,7 @@ LEVELS = [
     {"console", "estimate", "pages", "status", "testing", "report"},
     {"command", "embed", "loop", "recipes", "from_files"},
     {"outputs"},
+    {"round_models"},
     {"features", "groups", "twins"},
     {"artifacts", "checkpoint", "environment", "tables"},
     {"config", "plan", "registry", "settings"},
