@@ -254,7 +254,8 @@ class _Work:
         return {
             "step": step,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            # Nobody goes on from a training that is over, and its momentum is as large as the model.
+            "optimizer": self.optimizer.state_dict() if step < self.training.steps else None,
             "strategy": own,
             "epoch_sums": self.step.sums,
             "last_epoch": self.last_epoch,
@@ -268,7 +269,8 @@ class _Work:
         if state is None:
             return 0
         self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
-        self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
+        if state["optimizer"] is not None:
+            self.optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
         for name, part in self.strategy.state().items():
             part.load_state_dict(state["strategy"][name])  # type: ignore[index]
         self.step.sums.copy_(state["epoch_sums"])  # type: ignore[arg-type]
