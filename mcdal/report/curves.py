@@ -132,7 +132,7 @@ def _draw(axes: Axes, lines: Sequence[Line], say: Say) -> None:
         color = line.look.color
         at = [s.labels for s in line.mean]
         if len(line.seeds) > 1 and len(lines) <= BANDS:
-            low, high = [s.low for s in line.mean], [s.high for s in line.mean]
+            low, high = zip(*(s.band for s in line.mean), strict=True) if line.mean else ((), ())
             axes.fill_between(at, low, high, color=color, alpha=0.13, linewidth=0)
         for seed in line.seeds if len(line.seeds) > 1 else ():
             values = list(seed.values())

@@ -12,6 +12,7 @@ import numpy as np
 from mcdal.report.kinds import ONE_CLASS, Kind
 from mcdal.report.queries import Run
 from mcdal.report.words import overrides_text, strategy_name
+from mcdal.statistics.paired import Interval, mean
 
 Curve = Mapping[int, float]
 """A metric by number of labels."""
@@ -24,13 +25,19 @@ def curve(run: Run, metric: str) -> Curve:
 
 @dataclass(frozen=True)
 class Summary:
-    """Several seeds at one number of labels."""
+    """Several seeds at one number of labels. low, high: the extremes. interval: Student's of the mean."""
 
     labels: int
     mean: float
     low: float
     high: float
     seeds: int
+    interval: Interval
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """What is drawn: the interval of the mean, or the two values that two seeds have."""
+        return (self.interval.low, self.interval.high) if self.seeds > 2 else (self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -123,12 +130,12 @@ class Experiment:
 
 
 def summarize(curves: Sequence[Curve]) -> list[Summary]:
-    """Mean and extremes at every number of labels that all curves have."""
+    """Mean, extremes and interval at every number of labels that all curves have."""
     if not curves:
         return []
     common = sorted(set.intersection(*(set(c) for c in curves)))
     values = {n: [c[n] for c in curves] for n in common}
-    return [Summary(n, float(np.mean(v)), min(v), max(v), len(v)) for n, v in values.items()]
+    return [Summary(n, float(np.mean(v)), min(v), max(v), len(v), mean(np.array(v))) for n, v in values.items()]
 
 
 def experiments(runs: Iterable[Run]) -> list[Experiment]:
