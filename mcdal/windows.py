@@ -28,7 +28,7 @@ def in_windows(model: Model, x: Tensor, window: tuple[int, int], stages: bool = 
         return said
     first: list[Output] = [model(x[:, :, :rows, :columns])]  # a list, so that nobody holds it once its turn is over
     maps = [first[0].features, *first[0].stages]  # all of them: windows lie on the grid of the coarsest
-    step = max(-(-rows // m.shape[2]) for m in maps)
+    step = max(_stride(rows, m.shape[2]) for m in maps)
     if any(side % step for side in (height, width, rows, columns)) or any(rows % m.shape[2] for m in maps):
         raise ConfigError(
             f"training.window = {window}: windows and images ({height} x {width}) must be multiples of {step} pixels here, "
@@ -51,6 +51,11 @@ def in_windows(model: Model, x: Tensor, window: tuple[int, int], stages: bool = 
         del output
     features, *kept = whole
     return Output(apply_head(model.head, features, (height, width)), features, tuple(kept))
+
+
+def _stride(pixels: int, places: int) -> int:
+    """Pixels to a place; of a side that is no multiple of them the next power of two, as strides are."""
+    return pixels // places if pixels % places == 0 else 1 << (pixels // places).bit_length()
 
 
 def _maps(output: Output, stages: bool) -> list[Tensor]:

@@ -96,5 +96,5 @@ def test_a_committee_sees_the_windows_that_the_task_model_sees():
 
 def test_windows_lie_on_the_grid_of_the_coarsest_stage_though_nobody_looks_at_it():
     model = SmallSegmentation(2).build(3, 3, (64, 96)).eval()
-    with torch.no_grad(), pytest.raises(ConfigError, match="must be multiples of"):
+    with torch.no_grad(), pytest.raises(ConfigError, match="must be multiples of 16 pixels here"):
         in_windows(model, torch.randn(1, 3, 64, 96), (40, 48), stages=False)
