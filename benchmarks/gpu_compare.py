@@ -6,7 +6,7 @@ there (--from, the folder that --keep was). A round that was under way is traine
 --work.
 
     PYTHONPATH=.:benchmarks python benchmarks/gpu_compare.py --data CIFAR_FOLDER --strategies random,mcdal --minutes 9 \\
-        --work /tmp/fig3 --keep kept
+        --work FOLDER --keep KEPT
 """
 
 import argparse

@@ -1,7 +1,6 @@
 """Where a comparison stands: a table of strategies by seeds while somebody looks, lines for logs and pipes, or lines of JSON."""
 
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -105,7 +104,7 @@ class Lines:
             self._say(summary(self._cells, self._workers))
 
     def _say(self, text: str) -> None:
-        print(text, file=sys.stdout, flush=True)  # noqa: T201
+        print(text, flush=True)  # noqa: T201
         self._spoken = time.monotonic()
 
 
