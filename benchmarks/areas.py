@@ -5,38 +5,39 @@ that of the test accuracy over the number of labels, divided by the range of lab
 is Student's t over the paired differences of the seeds; no correction for the number of strategies is made here.
 Runs are kept in --work and continued from there: adding seeds or strategies plays only what is missing.
 
-    OMP_NUM_THREADS=1 PYTHONPATH=.:benchmarks python benchmarks/areas.py digits --seeds 10 --work FOLDER
-    OMP_NUM_THREADS=1 PYTHONPATH=.:benchmarks python benchmarks/areas.py fashion --data IDX_FOLDER --seeds 5 --work FOLDER
+    OMP_NUM_THREADS=1 PYTHONPATH=.:benchmarks python benchmarks/areas.py digits --seeds 0-9 --work FOLDER
+    OMP_NUM_THREADS=1 PYTHONPATH=.:benchmarks python benchmarks/areas.py fashion --data IDX_FOLDER --seeds 0-9 --work FOLDER
 
-Two of the pools are seen through a frozen encoder, so that twenty seeds take minutes; there the strategies take part that need
-neither pixels nor stages of a network. `folders` makes its images of CIFAR-10, Fashion-MNIST and the digits in --work.
+`--add` keeps the rows of an earlier result: what is played now must agree with it where both have a seed, so that seeds and
+strategies can be added without the runs of before.
 
-    ... areas.py cifar10_frozen --data CIFAR_FOLDER --seeds 20 --work FOLDER
-    ... areas.py folders_frozen --data CIFAR_FOLDER --fashion IDX_FOLDER --seeds 20 --work FOLDER
+Three of the pools are seen through a frozen encoder, so that twenty seeds take minutes; there the strategies take part that need
+neither pixels nor stages of a network. `_tenth` is the paper's protocol, from 10 % by 5 %. `folders` makes its images of
+CIFAR-10, Fashion-MNIST and the digits in --work.
+
+    ... areas.py cifar10_frozen --data CIFAR_FOLDER --seeds 0-19 --work FOLDER
+    ... areas.py fashion_frozen_tenth --data IDX_FOLDER --seeds 0-19 --work FOLDER
+    ... areas.py folders_frozen --data CIFAR_FOLDER --fashion IDX_FOLDER --seeds 0-19 --work FOLDER
 
 CamVid at its small scale is judged by mean IoU, with the strategies that are named; `--all` adds Random's value with all labels.
 
-    ... areas.py camvid --data CAMVID --seeds 3 --strategies random entropy mcdal "mcdal: compared by pixel" --all --work FOLDER
+    ... areas.py camvid --data CAMVID --seeds 0-2 --strategies random entropy mcdal "mcdal: compared by pixel" --all --work FOLDER
 """
 
 import argparse
-import datetime
 import json
 import multiprocessing
-import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import recipes
 import torch
-from scipy import stats
+from area_tables import added, result
 
+from mcdal.compare.asked import seeds
 from mcdal.config import Config
-from mcdal.environment import environment
 from mcdal.errors import ConfigError, McdalError
 from mcdal.loop import run
 from mcdal.plan import Plan
@@ -71,22 +72,30 @@ CONTROLS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 }
 
 
+OF_ONE_FOLDER: Mapping[str, Callable[[Path], Config]] = {
+    "fashion": recipes.fashion,
+    "cifar10_frozen": recipes.cifar10_frozen,
+    "cifar10_frozen_tenth": recipes.cifar10_frozen_tenth,
+    "fashion_frozen": recipes.fashion_frozen,
+    "fashion_frozen_tenth": recipes.fashion_frozen_tenth,
+}
 METRIC = {"camvid": "test/mean_iou"}
 """Of recipes that are not judged by accuracy."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", choices=["digits", "fashion", "cifar10_frozen", "folders_frozen", "camvid"])
+    parser.add_argument("recipe", choices=["digits", "folders_frozen", "camvid", *OF_ONE_FOLDER])
     parser.add_argument("--data", type=Path, help="folder with the IDX files, for fashion, or with CIFAR-10")
     parser.add_argument("--fashion", type=Path, help="folder with the IDX files, for folders_frozen")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=seeds, default="0-4", help="0-4, or 0,2,5")
     parser.add_argument("--strategies", nargs="*", help="all of them by default, and the variants")
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--all", action="store_true", help="Random with all labels as well, in one round")
     parser.add_argument("--report", action="store_true", help="play nothing: the table of the runs that are finished")
+    parser.add_argument("--add", action="store_true", help="to the rows that the result has, instead of in their place")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     config = configured(given)
@@ -95,14 +104,16 @@ def main() -> None:
     if given.recipe == "camvid":  # before several processes want it
         config.open(given.work / "cache", config.training.numerics(given.device))
     names = given.strategies or [name for name in [*sorted(listed("strategies")), *CONTROLS] if can(config, name)]
-    plans = {(name, seed): plan(config, given.recipe, name, seed) for seed in range(given.seeds) for name in names}
-    whole = [everything(config, seed) for seed in range(given.seeds)] if given.all else []
+    plans = {(name, seed): plan(config, given.recipe, name, seed) for seed in given.seeds for name in names}
+    whole = [everything(config, seed) for seed in given.seeds] if given.all else []
     failed = {} if given.report else play([*plans.values(), *whole], given.work, given.workers, given.device)
     out = given.out or Path(__file__).parent / "results" / f"areas_{given.recipe}.json"
-    command = f"benchmarks/areas.py {given.recipe} --seeds {given.seeds}"
-    found = result(command, config, given.work, plans, failed, given.device)
+    command = f"benchmarks/areas.py {given.recipe} --seeds {given.seeds[0]}-{given.seeds[-1]}"
+    found = result(command, config, given.work, plans, failed, METRIC.get(given.recipe, "test/accuracy"), given.device)
     if whole:
         found["all labels"] = [last(given.work, each, METRIC.get(given.recipe, "test/accuracy")) for each in whole]
+    if given.add and out.exists():
+        found = added(json.loads(out.read_text()), found)
     out.write_text(json.dumps(found, indent=1) + "\n")
 
 
@@ -115,7 +126,7 @@ def configured(given: argparse.Namespace) -> Config:
         config = camvid(given.data, "small")
         # On a GPU several of these small networks train at once; compiling each would take longer than its training.
         return replace(config, training=replace(config.training, compile=False))
-    return {"fashion": recipes.fashion, "cifar10_frozen": recipes.cifar10_frozen}[given.recipe](given.data)
+    return OF_ONE_FOLDER[given.recipe](given.data)
 
 
 def everything(config: Config, seed: int) -> Plan:
@@ -167,82 +178,6 @@ def _play(job: tuple[Plan, Path, str]) -> tuple[str, str]:
         return run(each, work, device=device), ""
     except McdalError as error:
         return each.run_id, str(error)
-
-
-def result(
-    command: str,
-    config: Config,
-    work: Path,
-    plans: Mapping[tuple[str, int], Plan],
-    failed: Mapping[str, str],
-    device: str = "cpu",
-) -> dict[str, Any]:
-    """The table: for each strategy its curve and area by seed, and the paired difference to Random with its interval."""
-    store = Store(work, create=False)
-    curves: dict[str, dict[int, list[float]]] = {}
-    seconds: dict[str, list[float]] = {}
-    classes: dict[str, list[float]] = {}
-    for (name, seed), each in plans.items():
-        rounds = store.rounds(each.run_id)
-        if each.run_id in failed or sum(r.finished_at is not None for r in rounds) < config.protocol.rounds:
-            continue
-        metric = METRIC.get(each.recipe, "test/accuracy")
-        accuracy = {m.round: m.value for m in store.metrics(each.run_id) if m.name == metric}
-        curves.setdefault(name, {})[seed] = [accuracy[r] for r in sorted(accuracy)]
-        seconds.setdefault(name, []).extend(sum(r.seconds.values()) for r in rounds)
-        labels = store.labels(each.run_id)
-        batches = [store.asked(each.run_id, r.round) for r in rounds if r.round]
-        if metric == "test/accuracy":  # a scene shows all classes
-            classes.setdefault(name, []).extend(variety([labels[id] for id in ids]) for ids in batches)
-    store.close()
-    area = {name: {seed: mean_height(curve) for seed, curve in seeds.items()} for name, seeds in curves.items()}
-    rows = {name: against(area[name], area["random"]) for name in area}
-    for name, row in rows.items():
-        row["final"] = float(np.mean([curve[-1] for curve in curves[name].values()]))
-        if name in classes:
-            row["classes_a_batch"] = round(float(np.mean(classes[name])), 2)
-        row["seconds_a_round"] = round(float(np.median(seconds[name])), 2)
-    order = sorted(rows, key=lambda name: -rows[name]["difference"])
-    return {
-        "command": command,
-        "date": datetime.date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "environment": {k: v for k, v in environment(config.training.numerics(device)).items() if k != "host"},
-        "metric": METRIC.get(plans[order[0], 0].recipe, "test/accuracy") if order else "",
-        "unit": "area: mean of the metric over the range of labels, 0 to 1; difference: to Random, paired by seed, 95 % "
-        "t-interval; classes_a_batch: exp of the entropy of the classes of a picked batch, mean of the batches",
-        "labels": list(np.cumsum(config.protocol.sizes(10**9)).tolist()),
-        "settings": {name: plans[name, 0].overrides for name in order if plans[name, 0].overrides},
-        "failed": dict(failed),
-        "strategies": {name: rows[name] for name in order},
-        "curves": {name: {str(s): [round(a, 4) for a in c] for s, c in curves[name].items()} for name in order},
-    }
-
-
-def variety(y: list[int]) -> float:
-    """Effective number of classes: exp of the entropy (nats) of their shares."""
-    share = np.bincount(y) / len(y)
-    return float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
-
-
-def mean_height(curve: list[float]) -> float:
-    """Area under the curve by trapezes over its width; the rounds are equally far apart."""
-    return float(np.trapezoid(curve) / (len(curve) - 1))
-
-
-def against(mine: Mapping[int, float], random: Mapping[int, float]) -> dict[str, float]:
-    seeds = sorted(set(mine) & set(random))
-    difference = np.array([mine[s] - random[s] for s in seeds])
-    row = {
-        "area": float(np.mean([mine[s] for s in seeds])),
-        "difference": float(difference.mean()),
-        "seeds": len(seeds),
-    }
-    if len(seeds) > 1 and difference.any():
-        half = stats.t.ppf(0.975, len(seeds) - 1) * stats.sem(difference)
-        row |= {"low": float(difference.mean() - half), "high": float(difference.mean() + half)}
-        row |= {"wins": int((difference > 0).sum())}
-    return row
 
 
 if __name__ == "__main__":
