@@ -11,6 +11,8 @@ Runs are kept in --work and continued from there: adding seeds or strategies pla
 `--add` keeps the rows of an earlier result: what is played now must agree with it where both have a seed, so that seeds and
 strategies can be added without the runs of before.
 
+`--ablations` adds settings of MCDAL: the paper's, and those that say why it falls short of Margin.
+
 Three of the pools are seen through a frozen encoder, so that twenty seeds take minutes; there the strategies take part that need
 neither pixels nor stages of a network. `_tenth` is the paper's protocol, from 10 % by 5 %. `folders` makes its images of
 CIFAR-10, Fashion-MNIST and the digits in --work.
@@ -55,7 +57,7 @@ NARROW: Mapping[str, Mapping[str, str]] = {
 # Why a method that loses loses: the same score drawn by lot shows what the likeness of a batch costs, and weights of 0 (Random's
 # picks) what a changed training costs.
 BY_LOT = {"strategy.sampling": "power"}
-CONTROLS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+CONTROLS: dict[str, tuple[str, Mapping[str, str]]] = {
     "mcdal: by lot": ("mcdal", BY_LOT),
     "entropy: by lot": ("entropy", BY_LOT),
     "mc_dropout: by lot": ("mc_dropout", BY_LOT),
@@ -63,7 +65,6 @@ CONTROLS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "ll: by lot": ("ll", {"strategy.sampling": "softrank"}),
     "mc_dropout: at random": ("mc_dropout", BY_LOT | {"strategy.beta": "0.0"}),
     "ll: at random": ("ll", {"strategy.sampling": "softrank", "strategy.beta": "0.0"}),
-    "mcdal: no discrepancy loss": ("mcdal", {"strategy.discrepancy_loss": "false"}),
     "mcdal_posthoc: one pair": ("mcdal_posthoc", {"strategy.pairs": "1"}),
     "mcdal: compared by pixel": ("mcdal", {"strategy.compared": "pixel"}),
     "random: 6 a drive": ("random", {"protocol.per_group": "6"}),
@@ -72,6 +73,33 @@ CONTROLS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 }
 
 
+ABLATIONS: dict[str, tuple[str, Mapping[str, str]]] = {
+    # the paper's Fig. 8 to 10
+    "mcdal: l2": ("mcdal", {"strategy.distance": "l2"}),
+    "mcdal: kl": ("mcdal", {"strategy.distance": "kl"}),
+    "mcdal: 4 heads": ("mcdal", {"strategy.heads": "4"}),
+    "mcdal: 6 heads": ("mcdal", {"strategy.heads": "6"}),
+    "mcdal: 8 heads": ("mcdal", {"strategy.heads": "8"}),
+    "mcdal: no discrepancy loss": ("mcdal", {"strategy.discrepancy_loss": "false"}),
+    # why it falls short of Margin
+    "mcdal: weight .3": ("mcdal", {"strategy.weight": "0.3"}),
+    "mcdal: weight 3": ("mcdal", {"strategy.weight": "3.0"}),
+    "mcdal: weight 10": ("mcdal", {"strategy.weight": "10.0"}),
+    "mcdal: 5 head steps": ("mcdal", {"strategy.head_steps": "5"}),
+    "mcdal: 20 head steps": ("mcdal", {"strategy.head_steps": "20"}),
+    "mcdal: 4 pairs": ("mcdal", {"strategy.pairs": "4"}),
+    "mcdal: gain .2": ("mcdal", {"strategy.init_gain": "0.2"}),
+    "mcdal: gain 5": ("mcdal", {"strategy.init_gain": "5.0"}),
+    "mcdal: balanced": ("mcdal", {"strategy.sampling": "balanced"}),
+    "mcdal: balanced, gain 5": ("mcdal", {"strategy.sampling": "balanced", "strategy.init_gain": "5.0"}),
+    "mcdal: by lot": ("mcdal", BY_LOT),
+    "mcdal_posthoc: balanced": ("mcdal_posthoc", {"strategy.sampling": "balanced"}),
+    "mcdal_posthoc: by lot": ("mcdal_posthoc", BY_LOT),
+    "mcdal_posthoc: weight .3": ("mcdal_posthoc", {"strategy.weight": "0.3"}),
+    "entropy: balanced": ("entropy", {"strategy.sampling": "balanced"}),
+    "margin: balanced": ("margin", {"strategy.sampling": "balanced"}),
+}
+"""Played with --ablations."""
 OF_ONE_FOLDER: Mapping[str, Callable[[Path], Config]] = {
     "fashion": recipes.fashion,
     "cifar10_frozen": recipes.cifar10_frozen,
@@ -89,7 +117,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with the IDX files, for fashion, or with CIFAR-10")
     parser.add_argument("--fashion", type=Path, help="folder with the IDX files, for folders_frozen")
     parser.add_argument("--seeds", type=seeds, default="0-4", help="0-4, or 0,2,5")
-    parser.add_argument("--strategies", nargs="*", help="all of them by default, and the variants")
+    parser.add_argument("--strategies", nargs="*", help="all of them by default, and the controls")
+    parser.add_argument("--ablations", action="store_true", help="MCDAL's settings as well")
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
@@ -103,7 +132,7 @@ def main() -> None:
         config.open(given.work / "cache", config.training.numerics("cpu"))
     if given.recipe == "camvid":  # before several processes want it
         config.open(given.work / "cache", config.training.numerics(given.device))
-    names = given.strategies or [name for name in [*sorted(listed("strategies")), *CONTROLS] if can(config, name)]
+    names = [*(given.strategies or every(config)), *(ABLATIONS if given.ablations else ())]
     plans = {(name, seed): plan(config, given.recipe, name, seed) for seed in given.seeds for name in names}
     whole = [everything(config, seed) for seed in given.seeds] if given.all else []
     failed = {} if given.report else play([*plans.values(), *whole], given.work, given.workers, given.device)
@@ -143,6 +172,11 @@ def last(work: Path, plan: Plan, metric: str) -> float | None:
     return values[-1] if values else None
 
 
+def every(config: Config) -> list[str]:
+    """All strategies that can take part, and the controls."""
+    return [name for name in [*sorted(listed("strategies")), *CONTROLS] if can(config, name)]
+
+
 def can(config: Config, name: str) -> bool:
     """Whether the strategy can take part: on a frozen encoder not all can."""
     try:
@@ -153,7 +187,7 @@ def can(config: Config, name: str) -> bool:
 
 
 def plan(config: Config, recipe: str, name: str, seed: int) -> Plan:
-    kind, settings = CONTROLS.get(name, (name, NARROW.get(name, {})))
+    kind, settings = (CONTROLS | ABLATIONS).get(name, (name, NARROW.get(name, {})))
     chosen = override(replace(config, strategy=load("strategies", kind)()), settings)
     return Plan(chosen, seed, recipe, overrides=settings, strategy=kind)
 

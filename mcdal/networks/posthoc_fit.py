@@ -77,17 +77,18 @@ def fit(
     labeled_batch_size: int,
     random: np.random.Generator,
     precision: torch.dtype = torch.float32,
+    weight: float = 1.0,
 ) -> list[float]:
     """Trains the heads by MCDAL's steps A and B, one of each a batch of unlabeled rows; gives the mean L_dis of each pass.
 
     A pass sees each unlabeled row once. y: class index of each row that `labeled` names. The heads are on the features' device.
-    precision: of the features and of products with them; heads, probabilities and sums are float32.
+    precision: of the features and of products with them; heads, probabilities and sums are float32. weight: of L_dis.
     """
     optimizer = optimization.optimizer(heads.parameters())
     rows = _Shuffled(features, unlabeled, batch_size, random, precision)
     known = _Shuffled(features, labeled, min(labeled_batch_size, len(labeled)), random, precision)
     classes = y[torch.from_numpy(known.order)].to(features.device)
-    work = _Steps(heads, optimizer, (known.size, min(batch_size, len(unlabeled))))
+    work = _Steps(heads, optimizer, weight, (known.size, min(batch_size, len(unlabeled))))
     some_labeled = (batch for _ in iter(int, 1) for batch in known.once())  # endlessly
     steps = passes * rows.batches
     means, step = [], 0
@@ -105,11 +106,11 @@ def fit(
 class _Steps:
     """Steps A and B. On CUDA those of full batches are recorded once and replayed: launching their kernels takes the longest."""
 
-    def __init__(self, heads: PosthocHeads, optimizer: torch.optim.Optimizer, full: tuple[int, int]):
+    def __init__(self, heads: PosthocHeads, optimizer: torch.optim.Optimizer, weight: float, full: tuple[int, int]):
         """full: labeled and unlabeled rows of a full batch."""
         device = heads.linear.weight.device
         self._full = full
-        self._ordinary: Callable[..., Tensor] = partial(_step, heads, optimizer)
+        self._ordinary: Callable[..., Tensor] = partial(_step, heads, optimizer, weight)
         self._of_full = Replayed(self._ordinary, device) if device.type == "cuda" else self._ordinary
 
     def __call__(
@@ -123,12 +124,13 @@ class _Steps:
 def _step(
     heads: PosthocHeads,
     optimizer: torch.optim.Optimizer,
+    weight: float,
     z: Float[Tensor, "b d"],
     y: Int[Tensor, " b"],
     z_u: Float[Tensor, "u d"],
     p_u: Float[Tensor, "u c"],
 ) -> Float[Tensor, ""]:
-    few, many = 1 / len(z), -1 / (len(z_u) * p_u.shape[1])
+    few, many = 1 / len(z), -weight / (len(z_u) * p_u.shape[1])
     with torch.no_grad():
         heads.set_gradient((few, heads.cross_entropy_slope(z, y), z))
         optimizer.step()

@@ -1,4 +1,4 @@
-"""Choosing by a score: the largest, at random, or the largest but for some luck. Ties by id, NaN refused by name."""
+"""Choosing by a score: the largest, the largest of each class, at random, or by lot. Ties by id, NaN refused by name."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,9 @@ from jaxtyping import Float, Int, Shaped
 from mcdal.errors import SelectionError
 from mcdal.values import Picks
 
-Sampling: TypeAlias = Literal["top", "power", "softmax", "softrank"]
+Sampling: TypeAlias = Literal["top", "power", "softmax", "softrank", "balanced"]
+Lottery: TypeAlias = Literal["top", "power", "softmax", "softrank"]
+"""Those that look at scores alone."""
 SAMPLED = 4_096
 """Scores that a first bound of the largest ones is read off."""
 WORTHWHILE = 4
@@ -93,12 +95,34 @@ def at_random(ids: Sequence[str], budget: int, seed: int, among: Int[np.ndarray,
     return top(ids, score, budget, among)
 
 
+def balanced_top(
+    ids: Sequence[str],
+    score: Shaped[np.ndarray, " n"],
+    classes: Int[np.ndarray, " n"],
+    budget: int,
+    among: Int[np.ndarray, " m"] | None = None,
+) -> Picks:
+    """The largest score of each class, then the second largest of each, and so on: classes are even as long as they last.
+
+    classes: index of each sample's class, such as the predicted one. Where a turn is not whole, the largest scores of it; order
+    within a turn is that of scores, ties by id.
+    """
+    refuse_nan(ids, score, among)
+    among = np.arange(len(score)) if among is None else among
+    of_each = [top(ids, score, budget, among[classes[among] == c]) for c in np.unique(classes[among])]
+    picks: list[tuple[int, float, str]] = []
+    for each in of_each:
+        picks += zip(range(len(each)), (-each.score).tolist(), each.ids, strict=True)
+    first = sorted(picks)[:budget]
+    return Picks(tuple(id for _, _, id in first), np.array([-lost for _, lost, _ in first], dtype=np.float64))
+
+
 def stochastic_top(
     ids: Sequence[str],
     score: Shaped[np.ndarray, " n"],
     budget: int,
     seed: int,
-    sampling: Sampling,
+    sampling: Lottery,
     beta: float,
     among: Int[np.ndarray, " m"] | None = None,
 ) -> Picks:
@@ -120,7 +144,7 @@ def stochastic_top(
 
 
 def _log_weight(
-    ids: Sequence[str], score: Float[np.ndarray, " n"], sampling: Sampling, beta: float
+    ids: Sequence[str], score: Float[np.ndarray, " n"], sampling: Lottery, beta: float
 ) -> Float[np.ndarray, " n"]:
     if sampling == "softmax":
         return beta * score

@@ -26,4 +26,4 @@ class BALD(ByDropout, Scored):
     )
 
     def measure(self, batch: Batch) -> Measurement:
-        return Measurement(score=self.mutual_information(batch))
+        return self.scored(self.mutual_information(batch), batch)

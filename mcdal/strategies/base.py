@@ -13,7 +13,8 @@ from mcdal.checked import at_least
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.base import Model
 from mcdal.schedule import Optimization
-from mcdal.selection import Sampling, stochastic_top, top
+from mcdal.selection import Sampling, balanced_top, stochastic_top, top
+from mcdal.selection.checks import refuse_bad_rows
 from mcdal.tasks.base import Task, TaskName
 from mcdal.values import Batch, Measurement, Metrics, Picks, Progress, Rows
 
@@ -155,11 +156,12 @@ class Strategy:
 
 @dataclass(kw_only=True)
 class Scored(Strategy):
-    """A strategy that picks by its score alone: the largest, or by lot in proportion to it."""
+    """A strategy that picks by its score: the largest, the largest of each class, or by lot in proportion to it."""
 
     sampling: Sampling = "top"
     """top: the largest scores. power, softmax, softrank: by lot without replacement, in proportion to score^beta,
-    exp(beta score) or rank^-beta (Kirsch et al. 2023), so that a large batch is not all of one kind."""
+    exp(beta score) or rank^-beta (Kirsch et al. 2023), so that a large batch is not all of one kind. balanced: the largest of
+    each predicted class in turn; for classification."""
     beta: float = 1.0
     """How sharply the lot follows the score: 0 is Random, infinity is top."""
 
@@ -167,9 +169,32 @@ class Scored(Strategy):
         super().__post_init__()
         at_least(self, "strategy", 0, "beta")
 
+    def scored(self, score: Float[Tensor, "b *space"], batch: Batch) -> Measurement:
+        """What `measure` gives: the score, with class probabilities where the choice asks for them."""
+        if self.sampling != "balanced":
+            return Measurement(score=score)
+        assert batch.output is not None
+        return Measurement(score=score, probabilities=batch.output.logits.softmax(1))
+
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
-        score = _score(self, rows)
-        return stochastic_top(rows.ids, score, budget, seed, self.sampling, self.beta, rows.free())
+        return self.choose(rows, _score(self, rows), budget, seed)
+
+    def choose(self, rows: Rows, score: Float[np.ndarray, " n"], budget: int, seed: int) -> Picks:
+        """Of the rows without a label, by this score of all rows, as `sampling` says."""
+        if self.sampling != "balanced":
+            return stochastic_top(rows.ids, score, budget, seed, self.sampling, self.beta, rows.free())
+        if rows.probabilities is None:
+            raise SelectionError(
+                f"{type(self).__name__} measures no class probabilities: for strategy.sampling = balanced its `measure` must "
+                "return self.scored(score, batch)"
+            )
+        refuse_bad_rows(rows)
+        return balanced_top(rows.ids, score, rows.probabilities.argmax(1), budget, rows.free())
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        also: tuple[Need, ...] = ("probabilities",) if self.sampling == "balanced" else ()
+        return tuple(dict.fromkeys([*super().needs, *also]))
 
 
 def refuse_task(strategy: Strategy, task: TaskName) -> None:
@@ -178,6 +203,10 @@ def refuse_task(strategy: Strategy, task: TaskName) -> None:
         able = " and ".join(strategy.about.tasks)
         raise ConfigError(
             f"strategy = {type(strategy).__name__}: it is for {able}, and this is {task}; docs/strategies.md says which can do it"
+        )
+    if task == "segmentation" and getattr(strategy, "sampling", None) == "balanced":
+        raise ConfigError(
+            f"strategy.sampling = balanced: it is for classification, and this is {task}; power draws by lot"
         )
 
 

@@ -52,7 +52,7 @@ class Ensemble(ByCommittee):
             raise ConfigError(f"strategy.score = {self.score!r}: it must be {', '.join(MEASURES)}")
 
     def measure(self, batch: Batch) -> Measurement:
-        return Measurement(score=MEASURES[self.score](self.votes(batch)))
+        return self.scored(MEASURES[self.score](self.votes(batch)), batch)
 
     def select(self, rows: Rows, budget: int, seed: int) -> Picks:
         if rows.score is None or self.score != "variation_ratio" or self.sampling != "top":

@@ -22,4 +22,4 @@ class Entropy(Scored):
 
     def measure(self, batch: Batch) -> Measurement:
         assert batch.output is not None
-        return Measurement(score=entropy(batch.output.logits))
+        return self.scored(entropy(batch.output.logits), batch)

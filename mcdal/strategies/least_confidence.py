@@ -22,4 +22,4 @@ class LeastConfidence(Scored):
 
     def measure(self, batch: Batch) -> Measurement:
         assert batch.output is not None
-        return Measurement(score=least_confidence(batch.output.logits))
+        return self.scored(least_confidence(batch.output.logits), batch)

@@ -90,7 +90,7 @@ class LearningLoss(Scored):
         assert batch.output is not None
         if self._net is None:
             raise SelectionError("LearningLoss has no network yet: train with this object first (`train` attaches it)")
-        return Measurement(score=self._net(batch.output.stages))
+        return self.scored(self._net(batch.output.stages), batch)
 
     def state(self) -> Mapping[str, Stateful]:
         return {} if self._net is None else {"loss_net": self._net, "optimizer": self._optimizer}

@@ -22,4 +22,4 @@ class Margin(Scored):
 
     def measure(self, batch: Batch) -> Measurement:
         assert batch.output is not None
-        return Measurement(score=margin(batch.output.logits))
+        return self.scored(margin(batch.output.logits), batch)

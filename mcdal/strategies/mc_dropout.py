@@ -26,4 +26,4 @@ class MCDropout(ByDropout, Scored):
     )
 
     def measure(self, batch: Batch) -> Measurement:
-        return Measurement(score=self.predictive_entropy(batch))
+        return self.scored(self.predictive_entropy(batch), batch)

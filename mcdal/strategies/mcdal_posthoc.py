@@ -14,10 +14,9 @@ from mcdal.errors import SelectionError
 from mcdal.networks.posthoc_fit import Features, apart, fit
 from mcdal.networks.posthoc_heads import PosthocHeads
 from mcdal.schedule import Optimization
-from mcdal.selection import top
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id
-from mcdal.strategies.base import About, Strategy
+from mcdal.strategies.base import About, Scored
 from mcdal.streams import numpy_generator, own_randomness, stream
 from mcdal.values import Batch, Measurement, Picks, Rows
 
@@ -41,7 +40,7 @@ class Fit:
 
 
 @dataclass
-class MCDALPosthoc(Strategy):
+class MCDALPosthoc(Scored):
     """MCDAL (Cho et al. 2022), with heads that are trained when the task model is done, on features z that stay fixed.
 
         min  sum_k CE(p_k, y)                   on labeled rows              (step A)
@@ -68,6 +67,8 @@ class MCDALPosthoc(Strategy):
     """Independent sets of heads whose discrepancies are averaged: more make the score steadier."""
     distance: Distance = "l1"
     """d(p, q): l1 = mean |p_c - q_c| (Eq. 3), l2 = Euclidean norm / C, kl = mean of KL(p|q) and KL(q|p)."""
+    weight: float = 1.0
+    """Of L_dis in step B. l1 and l2 are means over classes: C, their number, makes them sums."""
     passes: int = 100
     """Times that each unlabeled row is seen."""
     batch_size: int = 2048
@@ -89,10 +90,11 @@ class MCDALPosthoc(Strategy):
     _device: torch.device = field(default=torch.device("cpu"), init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(self, "strategy", 2, "heads")
         at_least(self, "strategy", 1, "pairs", "passes", "batch_size", "labeled_batch_size")
         above_zero(self, "strategy", "lr")
-        at_least(self, "strategy", 0, "weight_decay")
+        at_least(self, "strategy", 0, "weight_decay", "weight")
 
     def measure(self, batch: Batch) -> Measurement:
         assert batch.output is not None
@@ -110,8 +112,9 @@ class MCDALPosthoc(Strategy):
         with Numerics(self._device, "float32", channels_last=False, compile=False).deterministic():
             features = Features.of(rows.vector, rows.probabilities, order, self.standardize, self._device)
             heads = self._fit(features, labeled, rows.y, unlabeled, seed)
-            score = apart(heads, features, unlabeled).numpy()
-        return top(tuple(rows.ids[i] for i in unlabeled), score, budget)
+            score = np.zeros(len(rows.ids))
+            score[unlabeled] = apart(heads, features, unlabeled).numpy()
+        return self.choose(rows, score, budget, seed)
 
     def _fit(
         self,
@@ -130,7 +133,7 @@ class MCDALPosthoc(Strategy):
         by_pass = fit(
             heads, features, labeled, torch.from_numpy(y), unlabeled,
             Optimization(lr=self.lr, weight_decay=self.weight_decay), self.passes, batch_size, self.labeled_batch_size, random,
-            self._dtype(),
+            self._dtype(), self.weight,
         )  # fmt: skip
         mean = float(apart(heads, features, labeled).mean())
         self.fitted = Fit(tuple(by_pass), _late_change(by_pass), mean)

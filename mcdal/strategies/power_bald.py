@@ -32,4 +32,4 @@ class PowerBALD(ByDropout, Scored):
     """power: by lot in proportion to score^beta. softmax, softrank: to exp(beta score) or rank^-beta. top: as `bald`."""
 
     def measure(self, batch: Batch) -> Measurement:
-        return Measurement(score=self.mutual_information(batch))
+        return self.scored(self.mutual_information(batch), batch)

@@ -30,4 +30,4 @@ class QBC(ByCommittee):
     """M, the task model included."""
 
     def measure(self, batch: Batch) -> Measurement:
-        return Measurement(score=mutual_information(self.votes(batch)))
+        return self.scored(mutual_information(self.votes(batch)), batch)

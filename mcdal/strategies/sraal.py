@@ -114,7 +114,7 @@ class SRAAL(ByAutoencoder):
 
     def measure(self, batch: Batch) -> Measurement:
         logit = self.logit(batch)
-        return Measurement(score=-F.logsigmoid(-logit if self.mode == "author" else logit))
+        return self.scored(-F.logsigmoid(-logit if self.mode == "author" else logit), batch)
 
     def metrics(self) -> Metrics:
         """Of the last step: train/vae_loss and train/discriminator_loss as minimised, train/uncertainty the mean U of x_U."""

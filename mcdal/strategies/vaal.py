@@ -74,7 +74,7 @@ class VAAL(ByAutoencoder):
         self._discriminate(images)
 
     def measure(self, batch: Batch) -> Measurement:
-        return Measurement(score=-F.logsigmoid(self.logit(batch)))
+        return self.scored(-F.logsigmoid(self.logit(batch)), batch)
 
     def metrics(self) -> Metrics:
         """Of the last step: train/vae_loss and train/discriminator_loss as minimised (the latter is 2 log 2 = 1.386 where D says

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+
 from benchmarks import area_tables
 
 

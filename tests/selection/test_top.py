@@ -10,7 +10,7 @@ from scipy.stats import chi2
 
 from mcdal.errors import SelectionError
 from mcdal.measuring import select
-from mcdal.selection import at_random, stochastic_top, top, uniform, uniforms
+from mcdal.selection import at_random, balanced_top, stochastic_top, top, uniform, uniforms
 from mcdal.strategies.margin import Margin
 from mcdal.strategies.random import Random
 from mcdal.values import Rows
@@ -142,6 +142,34 @@ def test_a_beta_of_0_is_random_and_a_large_one_is_top():
     for seed in range(20):
         assert drawn(6, seed, "softrank", 1e4).ids == drawn(6, seed, "top", 1.0).ids
         assert drawn(6, seed, "power", 1e4).score.tolist() == drawn(6, seed, "top", 1.0).score.tolist()
+
+
+def naive_turns(ids, score, classes, budget):
+    """Class by class, the best of each; then the second best of each."""
+    left = {c: sorted((i for i, k in enumerate(classes) if k == c), key=lambda i: (-score[i], ids[i])) for c in classes}
+    picks = []
+    while len(picks) < budget and any(left.values()):
+        turn = [left[c].pop(0) for c in left if left[c]]
+        picks += sorted(turn, key=lambda i: (-score[i], ids[i]))
+    return [ids[i] for i in picks[:budget]]
+
+
+@pytest.mark.parametrize("budget", [1, 4, 7, 30, 60])
+def test_balanced_takes_the_largest_of_each_class_in_turn(budget):
+    random = np.random.default_rng(budget)
+    ids = tuple(f"x{i}" for i in random.permutation(40))
+    score, classes = random.integers(0, 9, 40).astype(float), random.integers(0, 4, 40)  # with ties
+    picks = balanced_top(ids, score, classes, budget)
+    assert list(picks.ids) == naive_turns(ids, score, classes, budget)
+    assert picks.score.tolist() == [score[ids.index(id)] for id in picks.ids]
+    among = np.flatnonzero(random.random(40) < 0.5)
+    some = balanced_top(ids, score, classes, budget, among)
+    assert list(some.ids) == naive_turns([ids[i] for i in among], score[among], classes[among], budget)
+
+
+def test_balanced_refuses_nan_by_name():
+    with pytest.raises(SelectionError, match="the first of sample 'b'"):
+        balanced_top(("a", "b"), np.array([1.0, np.nan]), np.array([0, 1]), 1)
 
 
 def test_a_score_of_0_is_drawn_last():

@@ -102,8 +102,20 @@ def test_eq_5_subtracts_a_constant_and_so_picks_the_same():
         np.testing.assert_allclose(s.score, d.score - labeled_mean)
 
 
-def published_step(model, heads, optimizer, labeled_output, labeled, unlabeled, alg1, discrepancy, clean):
-    """Steps A and B of one iteration in plain torch, as the published code orders them."""
+def published_step(
+    model,
+    heads,
+    optimizer,
+    labeled_output,
+    labeled,
+    unlabeled,
+    alg1=False,
+    discrepancy=True,
+    clean=True,
+    weight=1.0,
+    of_set=None,
+):
+    """Steps A and B of one iteration in plain torch, as the published code orders them. of_set: heads that are compared."""
     cross_entropy = lambda z: sum(F.cross_entropy(head(z), labeled.y) for head in heads)  # noqa: E731
     optimizer.zero_grad()
     cross_entropy(labeled_output.features).backward()
@@ -112,9 +124,11 @@ def published_step(model, heads, optimizer, labeled_output, labeled, unlabeled, 
     with torch.no_grad():
         z = labeled_output.features if clean else frozen(labeled.x).features
         o_u = frozen(unlabeled.x)
-    p = [o_u.logits.softmax(1), *(head(o_u.features).softmax(1) for head in heads)]
-    l_dis = sum((a - b).abs().mean(1).mean() for a, b in combinations(p, 2))
-    loss = (0 if alg1 else cross_entropy(z)) - l_dis if discrepancy else cross_entropy(z)
+    p = [head(o_u.features).softmax(1) for head in heads]
+    sets = [p[first : first + (of_set or len(p))] for first in range(0, len(p), of_set or len(p))]
+    pairs = [pair for each in sets for pair in combinations([o_u.logits.softmax(1), *each], 2)]
+    l_dis = sum((a - b).abs().mean(1).mean() for a, b in pairs)
+    loss = (0 if alg1 else cross_entropy(z)) - weight * l_dis if discrepancy else cross_entropy(z)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -123,13 +137,15 @@ def published_step(model, heads, optimizer, labeled_output, labeled, unlabeled, 
 @pytest.mark.parametrize(
     ("fields", "settings"),
     [
-        ({}, {"clean": True}),
-        ({"heads": 4}, {"clean": True}),
-        ({"alg1": True}, {"clean": True, "alg1": True}),
-        ({"discrepancy_loss": False}, {"clean": True, "discrepancy": False}),
+        ({}, {}),
+        ({"heads": 4}, {}),
+        ({"alg1": True}, {"alg1": True}),
+        ({"discrepancy_loss": False}, {"discrepancy": False}),
         ({"published": True}, {"clean": False}),
+        ({"weight": 4.0}, {"weight": 4.0}),
+        ({"pairs": 3, "weight": 0.5}, {"of_set": 2, "weight": 0.5}),
     ],
-    ids=["default", "4 heads", "alg1", "no discrepancy", "published"],
+    ids=["default", "4 heads", "alg1", "no discrepancy", "published", "weight", "3 pairs"],
 )
 def test_step_is_the_published_order_of_updates(fields, settings):
     settings = {"alg1": False, "discrepancy": True} | settings
@@ -145,6 +161,41 @@ def test_step_is_the_published_order_of_updates(fields, settings):
         strategy.step(labeled.with_output(output), unlabeled, Progress(step, 3, LR))
     for ours, naive in zip(separate(strategy._heads).parameters(), heads.parameters(), strict=True):
         torch.testing.assert_close(ours, naive, rtol=1e-12, atol=1e-12)
+
+
+def test_head_steps_repeat_both_steps_on_the_same_batches():
+    strategy, model = attached(head_steps=3)
+    model.encoder[-1].p = 0.0
+    heads = separate(strategy._heads)
+    optimizer = torch.optim.SGD(heads.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
+    labeled, unlabeled = batches()
+    passed = []
+    output = model(labeled.x).detach()
+    model.register_forward_pre_hook(lambda _module, args: passed.append(len(args[0])))
+    strategy.step(labeled.with_output(output), unlabeled, Progress(0, 1, LR))
+    assert passed == [len(unlabeled.x)]  # one pass serves all three
+    for _ in range(3):
+        published_step(model, heads, optimizer, output, labeled, unlabeled)
+    for ours, naive in zip(separate(strategy._heads).parameters(), heads.parameters(), strict=True):
+        torch.testing.assert_close(ours, naive, rtol=1e-12, atol=1e-12)
+
+
+def test_pairs_score_the_mean_of_their_discrepancies():
+    strategy, model = attached(pairs=2, heads=3)
+    model.eval()
+    labeled, _ = batches()
+    with torch.no_grad():
+        output = model(labeled.x)
+        said = [head(output.features) for head in separate(strategy._heads)]
+        each = [naive_scores([output.logits, *said[first : first + 3]], "l1") for first in (0, 3)]
+        score = strategy.measure(labeled.with_output(output)).score
+    torch.testing.assert_close(score, (each[0] + each[1]) / 2, rtol=1e-12, atol=1e-12)
+
+
+def test_the_heads_begin_further_apart_with_a_larger_gain():
+    (plain, _), (wide, _) = attached(), attached(init_gain=5.0)
+    torch.testing.assert_close(wide._heads.weight, 5 * plain._heads.weight)
+    torch.testing.assert_close(wide._heads.bias, 5 * plain._heads.bias)
 
 
 def test_step_maximizes_the_discrepancy_on_unlabeled_images():
@@ -245,3 +296,10 @@ def test_the_heads_follow_the_learning_rate_of_the_model():
 def test_one_head_is_refused():
     with pytest.raises(ConfigError, match=r"strategy.heads = 1"):
         MCDAL(heads=1)
+
+
+@pytest.mark.parametrize("fields", [{"weight": -1.0}, {"head_steps": 0}, {"pairs": 0}, {"init_gain": 0.0}])
+def test_fields_out_of_range_are_refused(fields):
+    (name,) = fields
+    with pytest.raises(ConfigError, match=f"strategy.{name} = "):
+        MCDAL(**fields)

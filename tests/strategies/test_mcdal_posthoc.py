@@ -46,7 +46,7 @@ def cuts(order, size, random):
         yield ring[k * size : (k + 1) * size]
 
 
-def naive_fit(heads, z, p, y, labeled, unlabeled, lr, passes, sizes, random):
+def naive_fit(heads, z, p, y, labeled, unlabeled, lr, passes, sizes, random, weight):
     """Steps A and B with one optimizer a set. The batches are drawn as `fit` draws them."""
     optimizer = torch.optim.SGD([w for h in heads for w in h.parameters()], lr=lr, momentum=0.9, weight_decay=5e-4)
     steps, step = passes * -(-len(unlabeled) // sizes[0]), 0
@@ -57,18 +57,19 @@ def naive_fit(heads, z, p, y, labeled, unlabeled, lr, passes, sizes, random):
         for u in cuts(unlabeled, sizes[0], random):
             few = next(known)
             optimizer.param_groups[0]["lr"] = lr * 0.2 ** sum(step >= round(m * steps) for m in (0.3, 0.6, 0.8))
-            for loss in (cross_entropy, lambda k: cross_entropy(k) - naive_discrepancy(p[u], heads, z[u]).mean()):  # noqa: B023
+            apart_of = lambda u=u: naive_discrepancy(p[u], heads, z[u]).mean()  # noqa: E731
+            for loss in (cross_entropy, lambda k: cross_entropy(k) - weight * apart_of()):  # noqa: B023
                 optimizer.zero_grad()
                 loss(few).backward()
                 optimizer.step()
             step += 1
 
 
-@pytest.mark.parametrize(("sets", "number"), [(1, 2), (2, 2), (2, 3)])
+@pytest.mark.parametrize(("sets", "number", "of_dis"), [(1, 2, 1.0), (2, 2, 1.0), (2, 3, 1.0), (2, 2, 3.0)])
 @pytest.mark.parametrize(
     ("sizes", "standardized", "kept"), [((16, 7), True, True), ((16, 7), True, False), ((64, 64), False, True)]
 )
-def test_the_fit_is_steps_a_and_b_of_separate_heads(sets, number, sizes, standardized, kept, monkeypatch):
+def test_the_fit_is_steps_a_and_b_of_separate_heads(sets, number, of_dis, sizes, standardized, kept, monkeypatch):
     if not kept:
         monkeypatch.setattr(posthoc_fit, "KEPT", 0)
     given = rows()
@@ -84,9 +85,10 @@ def test_the_fit_is_steps_a_and_b_of_separate_heads(sets, number, sizes, standar
             for k in range(number):
                 separate[s][k].weight.copy_(weight[s, k])
                 separate[s][k].bias.copy_(bias[s, k])
-    by_pass = fit(heads, features, labeled, y, unlabeled, Optimization(lr=0.3), 4, *sizes, np.random.default_rng(7))
+    random = np.random.default_rng(7)
+    by_pass = fit(heads, features, labeled, y, unlabeled, Optimization(lr=0.3), 4, *sizes, random, weight=of_dis)
     for one in separate:
-        naive_fit(one, z, p, y, labeled, unlabeled, 0.3, 4, sizes, np.random.default_rng(7))
+        naive_fit(one, z, p, y, labeled, unlabeled, 0.3, 4, sizes, np.random.default_rng(7), of_dis)
     with torch.no_grad():
         expected = torch.stack([naive_discrepancy(p, one, z) for one in separate]).mean(0)
         for s in range(sets):
@@ -130,6 +132,16 @@ def test_picks_are_the_largest_discrepancies_of_unlabeled_rows():
     assert few.ids == everything.ids[:7]
     np.testing.assert_array_equal(few.score, everything.score[:7])
     assert select(strategy, given, 40, seed=2).ids != everything.ids
+
+
+def test_picks_may_be_even_over_the_predicted_classes():
+    given = rows()
+    picks = select(MCDALPosthoc(sampling="balanced"), given, 9)
+    plain = select(MCDALPosthoc(), given, 40)
+    classes = {id: given.probabilities[i].argmax() for i, id in enumerate(given.ids)}
+    assert sorted(classes[id] for id in picks.ids) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    by_class = [[id for id in plain.ids if classes[id] == c][:3] for c in range(3)]
+    assert set(picks.ids) == {id for ids in by_class for id in ids}
 
 
 def test_the_last_bits_do_not_depend_on_the_order_of_the_rows():
@@ -268,6 +280,6 @@ def test_products_in_bfloat16_give_nearly_the_same_scores():
 def test_products_are_as_coarse_as_asked_for_or_as_the_processor_likes(precision, native, expected, monkeypatch):
     seen = []
     monkeypatch.setattr("mcdal.strategies.mcdal_posthoc.native_bfloat16", lambda device: native)
-    monkeypatch.setattr("mcdal.strategies.mcdal_posthoc.fit", lambda *given: seen.append(given[-1]) or [1.0])
+    monkeypatch.setattr("mcdal.strategies.mcdal_posthoc.fit", lambda *given: seen.append(given[10]) or [1.0])
     select(MCDALPosthoc(precision=precision), rows(), 5)
     assert seen == [expected]
