@@ -6,19 +6,35 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from mcdal.report.experiments import Curve, Experiment, Summary, summarize
-from mcdal.report.ink import GREY, MUTED, SERIES, STYLE, Cell, Drawing, Table, drawn, panel, sheet, words
-from mcdal.report.words import MINUS, count, percent, points, shortened, titled
+from mcdal.report.ink import (
+    GREY,
+    MUTED,
+    SERIES,
+    STYLE,
+    VARIABLES,
+    Cell,
+    Drawing,
+    Marker,
+    Plot,
+    Table,
+    drawn,
+    panel,
+    sheet,
+    words,
+)
+from mcdal.report.words import MINUS, NARROW, count, percent, points, shortened, titled
 
 WIDTH, HEIGHT = 380.0, 280.0
 LEFT, TOP, BOTTOM, LABELS = 34.0, 42.0, 40.0, 112.0
 
-BANDS = 3
-"""Bands of more groups than these lie over each other and hide more than they show."""
+BANDS, SINGLE_SEEDS = 3, 6
+"""Bands, and lines of single seeds, of more groups than these lie over each other and hide more than they show."""
 
 Dashes: TypeAlias = tuple[float, ...]
 Say: TypeAlias = Callable[[float], str]
@@ -53,8 +69,9 @@ def looks(experiments: Sequence[Experiment]) -> Looks:
 
 @dataclass(frozen=True)
 class Line:
-    """One group in a figure: its seeds and their mean."""
+    """One group in a figure: its seeds and their mean. number: its place in the experiment."""
 
+    number: int
     title: str
     look: Look
     seeds: Sequence[Curve]
@@ -73,7 +90,14 @@ def learning_curve(experiment: Experiment, metric: str, title: str, name: str, l
     """One line for each group, with its seeds behind it."""
     groups = [g for g in experiment.groups if g.curves(metric)]
     lines = [
-        Line(g.title, looks[g.strategy, g.title], [c for _, c in g.curves(metric)], g.summaries(metric)) for g in groups
+        Line(
+            experiment.groups.index(g),
+            g.title,
+            looks[g.strategy, g.title],
+            [c for _, c in g.curves(metric)],
+            g.summaries(metric),
+        )
+        for g in groups
     ]
     rows: list[Sequence[Cell]] = [
         (run.record.run_id, g.strategy, g.title, run.record.seed, labels, value)
@@ -86,7 +110,8 @@ def learning_curve(experiment: Experiment, metric: str, title: str, name: str, l
         figure, axes = _frame(title, experiment.title)
         _draw(axes, lines, percent)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g}"))
-        return drawn(name, f"{title} against number of labels, {experiment.title}", figure, table)
+        alt = f"{title} against number of labels, {experiment.title}"
+        return drawn(name, alt, figure, table, _plot(axes, lines, percent))
 
 
 def difference_curve(experiment: Experiment, name: str, looks: Looks) -> Drawing | None:
@@ -95,7 +120,13 @@ def difference_curve(experiment: Experiment, name: str, looks: Looks) -> Drawing
     if not paired:
         return None
     lines = [
-        Line(g.title, looks[g.strategy, g.title], [c for *_, c in pairs], summarize([c for *_, c in pairs]))
+        Line(
+            experiment.groups.index(g),
+            g.title,
+            looks[g.strategy, g.title],
+            [c for *_, c in pairs],
+            summarize([c for *_, c in pairs]),
+        )
         for g, pairs in paired
     ]
     rows: list[Sequence[Cell]] = [
@@ -113,7 +144,8 @@ def difference_curve(experiment: Experiment, name: str, looks: Looks) -> Drawing
         axes.axhline(0, color=GREY, linewidth=1.2)
         _draw(axes, lines, points)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:+g}".replace("-", MINUS) if v else "0"))
-        return drawn(name, f"Difference to Random against number of labels, {experiment.title}", figure, table)
+        alt = f"Difference to Random against number of labels, {experiment.title}"
+        return drawn(name, alt, figure, table, _plot(axes, lines, points))
 
 
 def _frame(title: str, subtitle: str) -> tuple[Figure, Axes]:
@@ -127,21 +159,50 @@ def _frame(title: str, subtitle: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _plot(axes: Axes, lines: Sequence[Line], say: Say) -> Plot:
+    """The means, for the page."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    of_lines = [
+        {
+            "line": line.number,
+            "title": line.title,
+            "color": VARIABLES[line.look.color],
+            "points": [[s.labels, round(s.mean, 5), count(s.labels), _read(s, say)] for s in line.mean],
+        }
+        for line in lines
+    ]
+    panel = LEFT, TOP, WIDTH - LEFT - LABELS, HEIGHT - TOP - BOTTOM
+    return Plot(panel, [round(v, 5) for v in (left, right, low, high)], of_lines)
+
+
+def _read(summary: Summary, say: Say) -> str:
+    """`72.4 %, 71.9 to 72.9`: the mean and what the band shows."""
+    if summary.seeds < 2:
+        return say(summary.mean)
+    low, high = (say(v).removesuffix(f"{NARROW}%") for v in summary.band)
+    return f"{say(summary.mean)} ({low} to {high})"
+
+
 def _draw(axes: Axes, lines: Sequence[Line], say: Say) -> None:
+    mark = Marker()
     for line in reversed(lines):  # the first in the list lies on top
         color = line.look.color
         at = [s.labels for s in line.mean]
         if len(line.seeds) > 1 and len(lines) <= BANDS:
             low, high = zip(*(s.band for s in line.mean), strict=True) if line.mean else ((), ())
-            axes.fill_between(at, low, high, color=color, alpha=0.13, linewidth=0)
-        for seed in line.seeds if len(line.seeds) > 1 else ():
+            mark(line.number, axes.fill_between(at, low, high, color=color, alpha=0.13, linewidth=0))
+        for seed in line.seeds if len(line.seeds) > 1 and (len(lines) <= SINGLE_SEEDS or not line.mean) else ():
             values = list(seed.values())
-            axes.plot(list(seed), values, color=color, alpha=0.45, linewidth=0.7, marker="o", markersize=1.6)
+            thin = axes.plot(list(seed), values, color=color, alpha=0.45, linewidth=0.7, marker="o", markersize=1.6)
+            mark(line.number, *thin)
         style = (0, line.look.dashes) if line.look.dashes else "-"
-        means = [s.mean for s in line.mean]
-        axes.plot(at, means, color=color, linewidth=1.9, marker="o", markersize=3.2, linestyle=style)
+        means, width = [s.mean for s in line.mean], 1.9 if len(lines) <= SINGLE_SEEDS else 1.5
+        mark(
+            line.number,
+            *axes.plot(at, means, color=color, linewidth=width, marker="o", markersize=3.2, linestyle=style),
+        )
     _ticks(axes, sorted({n for line in lines for seed in line.seeds for n in seed}))
-    _label_ends(axes, lines, say)
+    _label_ends(axes, lines, say, mark)
 
 
 def _ticks(axes: Axes, at: Sequence[int]) -> None:
@@ -158,7 +219,7 @@ def _ticks(axes: Axes, at: Sequence[int]) -> None:
         axes.set_ylim((low + high) / 2 - 0.01, (low + high) / 2 + 0.01)
 
 
-def _label_ends(axes: Axes, lines: Sequence[Line], say: Say) -> None:
+def _label_ends(axes: Axes, lines: Sequence[Line], say: Say, mark: Marker) -> None:
     """Each line is named at its end, with its value there; leaders keep the names of close ends apart."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     height = HEIGHT - TOP - BOTTOM
@@ -168,21 +229,26 @@ def _label_ends(axes: Axes, lines: Sequence[Line], say: Say) -> None:
     for line, place in zip(lines, spread(wanted, gap, 4.0, height - 4), strict=True):
         (x, y), color = line.end, line.look.color
         spot = (outside, low + place / height * (high - low))
-        axes.plot([right, spot[0]], [y, spot[1]], color=color, linewidth=0.9, clip_on=False)
+        mark(line.number, *axes.plot([right, spot[0]], [y, spot[1]], color=color, linewidth=0.9, clip_on=False))
         if x < max(other.end[0] for other in lines):  # it ends early: a faint line leads to its name
-            axes.plot([x, right], [y, y], color=color, linewidth=0.6, alpha=0.6, linestyle=(0, (1, 3)))
-        _name(axes, line, say(y), spot, two_lines=gap > 18)
+            faint = axes.plot([x, right], [y, y], color=color, linewidth=0.6, alpha=0.6, linestyle=(0, (1, 3)))
+            mark(line.number, *faint)
+        mark(line.number, *_name(axes, line, say(y), spot, two_lines=gap > 18))
     axes.set(xlim=(left, right), ylim=(low, high))  # the leaders must not stretch them
 
 
-def _name(axes: Axes, line: Line, value: str, spot: tuple[float, float], two_lines: bool) -> None:
+def _name(axes: Axes, line: Line, value: str, spot: tuple[float, float], two_lines: bool) -> list[Artist]:
     """The strategy and its value at its last point, with what was changed by hand in a second line."""
     name, _, changed = line.title.partition(" (")
     style: dict[str, Any] = {"textcoords": "offset points", "annotation_clip": False, "va": "center"}
     two_lines = two_lines and bool(changed)
-    axes.annotate(f"{shortened(name, 13)} {value}", spot, (3, 4.5 if two_lines else -0.5), **style)
+    told: list[Artist] = [
+        axes.annotate(f"{shortened(name, 13)} {value}", spot, (3, 4.5 if two_lines else -0.5), **style)
+    ]
     if two_lines:
-        axes.annotate(shortened(changed.removesuffix(")"), 20), spot, (3, -6.5), color=MUTED, size=7.5, **style)
+        changed = shortened(changed.removesuffix(")"), 20)
+        told.append(axes.annotate(changed, spot, (3, -6.5), color=MUTED, size=7.5, **style))
+    return told
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -8,12 +8,13 @@ import csv
 import io
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup, escape
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -82,6 +83,19 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Plot:
+    """What the page needs to answer a pointer over a figure of lines.
+
+    panel: left, top, width and height of the axes, in points. limits: of x and y there. lines: of each its number in the
+    experiment, its title, its colour as a CSS variable and its points: x, y, and both as they are read.
+    """
+
+    panel: Sequence[float]
+    limits: Sequence[float]
+    lines: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class Drawing:
     """A figure for the page and beside it. name: of its files, without ending. alt: for whoever cannot see it."""
 
@@ -91,6 +105,23 @@ class Drawing:
     png: bytes
     csv: bytes
     inline: Markup
+    plot: Plot | None = None
+
+
+MARK = re.compile(r'<g id="line-(\d+)-\d+"')
+"""An artist that belongs to a line of an experiment, which the page can hide and show: see `Marker`."""
+
+
+class Marker:
+    """Names artists by the line that they belong to, each differently, as an SVG file wants it."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def __call__(self, line: int, *artists: Artist) -> None:
+        for artist in artists:
+            self._count += 1
+            artist.set_gid(f"line-{line}-{self._count}")
 
 
 def sheet(width: float, height: float) -> Figure:
@@ -112,7 +143,7 @@ def words(figure: Figure, x: float, y: float, text: str, **style: object) -> Non
     figure.text(x / w, 1 - y / h, text, va="baseline", **style)  # type: ignore[arg-type]
 
 
-def drawn(name: str, alt: str, figure: Figure, table: Table) -> Drawing:
+def drawn(name: str, alt: str, figure: Figure, table: Table, plot: Plot | None = None) -> Drawing:
     """The figure in all its formats; the same bytes for the same data."""
     with rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser has fonts for other scripts
@@ -122,15 +153,18 @@ def drawn(name: str, alt: str, figure: Figure, table: Table) -> Drawing:
         width, height = (float(inches) for inches in figure.get_size_inches())
         margin = Bbox.from_bounds(-0.15, -0.15, width + 0.3, height + 0.3)  # the page has its own
         figure.savefig(png, format="png", dpi=160, facecolor="white", bbox_inches=margin, metadata={"Software": None})
-    return Drawing(name, alt, svg.getvalue(), png.getvalue(), table.csv(), inline(svg.getvalue().decode(), alt))
+    return Drawing(name, alt, svg.getvalue(), png.getvalue(), table.csv(), inline(svg.getvalue().decode(), alt), plot)
 
 
 def inline(svg: str, alt: str) -> Markup:
-    """An SVG file as an element of a page, sized by the page and coloured by its theme; ids of groups are dropped."""
+    """An SVG file as an element of a page, sized by the page and coloured by its theme; ids of groups are dropped.
+
+    What a `Marker` named says which line it belongs to.
+    """
     width, height = (float(v) for v in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
     body = svg[svg.index(">", svg.index("<svg")) + 1 : svg.rindex("</svg>")]
     body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
-    body = re.sub(r'<g id="[^"]*"', "<g", body)
+    body = re.sub(r'<g id="[^"]*"', "<g", MARK.sub(r'<g data-line="\1"', body))
     body = re.sub(r'style="[^"]*"', lambda style: themed(style[0]), body)
     head = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(alt)}">'
     return Markup(head + body.strip() + "</svg>")  # matplotlib escapes what it writes

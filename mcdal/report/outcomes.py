@@ -7,7 +7,7 @@ from mcdal.report.curves import Look, Looks
 from mcdal.report.experiments import Experiment, Group, summarize
 from mcdal.report.status import status_of
 from mcdal.report.verdicts import sentences, verdicts
-from mcdal.report.words import NARROW, count, percent, plural, points
+from mcdal.report.words import NARROW, count, listed, percent, plural, points
 
 
 @dataclass(frozen=True)
@@ -103,3 +103,35 @@ def remarks(experiment: Experiment) -> list[str]:
     if len(sizes) > 1:
         found.append(f"{experiment.title}: pools of different size ({', '.join(map(count, sizes))} images).")
     return found
+
+
+def left_out(experiment: Experiment) -> list[str]:
+    """Runs, seeds and numbers of labels that no comparison of this experiment counts, and why."""
+    found = [f"{run.record.run_id}: no round is finished yet." for run in experiment.runs if not run.finished]
+    for group in experiment.groups:
+        partner = experiment.partner(group)
+        if group.is_random or not group.curves():
+            continue
+        if partner is None:
+            found.append(f"{group.title}: there is no run of Random with the same settings to compare it with.")
+            continue
+        theirs = {run.record.seed for run, _ in partner.curves()}
+        alone = sorted({run.record.seed for run, _ in group.curves()} - theirs)
+        if alone:
+            found.append(f"{group.title}: {_seeds(alone)} not compared with Random, which has no such run.")
+    return found + [told for group in experiment.groups for told in _shorter(group)]
+
+
+def _seeds(numbers: Sequence[int]) -> str:
+    return f"seed {numbers[0]} is" if len(numbers) == 1 else f"seeds {listed([str(n) for n in numbers])} are"
+
+
+def _shorter(group: Group) -> list[str]:
+    """Where one run has come less far than another, their comparison ends there."""
+    reached = {run.record.run_id: max(curve) for run, curve in group.curves()}
+    if len(set(reached.values())) < 2:
+        return []
+    least = min(reached.values())
+    behind = [run_id for run_id, labels in reached.items() if labels == least]
+    who = behind[0] if len(behind) == 1 else f"{plural(len(behind), 'run')} of it"
+    return [f"{group.title}: everything beyond {plural(least, 'label')}, since {who} has come no further."]

@@ -1,10 +1,13 @@
 """What the page says, in the order in which it says it; `page.html` only arranges it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from mcdal.report import latex, words
 from mcdal.report.balance import balance_figure
@@ -14,23 +17,36 @@ from mcdal.report.experiments import Experiment, curve, experiments
 from mcdal.report.gallery import Strip, pictures_per_round, read_gallery
 from mcdal.report.ink import VARIABLES, Drawing
 from mcdal.report.kinds import MASKS
-from mcdal.report.outcomes import Outcome, caution, outcomes, remarks
+from mcdal.report.outcomes import Outcome, caution, left_out, outcomes, remarks
 from mcdal.report.queries import Run
+from mcdal.report.ranking import Ranking, ranking
 from mcdal.report.scenes import Scenes, read_scenes, scenes_per_run
 from mcdal.report.scores import read_scores, score_figure
-from mcdal.report.settings import Setting, config_sections, environment
+from mcdal.report.settings import Setting, common_sections, config_sections, environment
 from mcdal.report.standings import penalty_figure, rank_figure
 from mcdal.report.status import Status, history, status_of
 from mcdal.report.tables import RoundTable, metric_table, round_table
-from mcdal.report.timing import time_figure
+from mcdal.report.timing import cost_figure, time_figure
+
+NAMED = 6
+"""Strategies that the first sentence can name."""
+WHOLE = 24
+"""Runs that have their pictures and settings in the page; of more there are tables alone, so that it opens in a moment."""
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """One experiment: its outcomes in words, and its curves. latex: a table for a paper, in a file of this name; or empty."""
+    """One experiment: its outcomes, as paragraphs of a few strategies or a table of many, and its curves.
+
+    latex: a table for a paper, in a file of this name; or empty. left_out: what no comparison counts. common: settings that all
+    runs share, told here where the runs do not tell theirs.
+    """
 
     experiment: Experiment
     outcomes: Sequence[Outcome]
+    ranking: Ranking | None
+    left_out: Sequence[str]
+    common: Mapping[str, Sequence[Setting]]
     drawings: Sequence[Drawing]
     latex: str
     latex_name: str
@@ -81,7 +97,8 @@ class Page:
         if not self.runs:
             return "The store holds no run yet."
         records = [chapter.run.record for chapter in self.runs]
-        strategies = words.listed(list(dict.fromkeys(words.strategy_name(r.strategy) for r in records)))
+        names = list(dict.fromkeys(words.strategy_name(r.strategy) for r in records))
+        strategies = words.listed(names) if len(names) <= NAMED else f"{len(names)} strategies"
         seeds = len({r.seed for r in records})
         pools = dict.fromkeys((words.count(r.pool_size), len(r.classes)) for r in records)
         of = "; ".join(f"{size} images in {classes} classes" for size, classes in pools)
@@ -112,6 +129,11 @@ class Page:
         return caution([c.experiment for c in self.chapters])
 
     @property
+    def brief(self) -> bool:
+        """Whether there are too many runs to tell everything of each."""
+        return len(self.runs) > WHOLE
+
+    @property
     def unfinished(self) -> list[RunChapter]:
         return [c for c in self.runs if c.status.kind != "finished"]
 
@@ -124,9 +146,13 @@ def build_page(runs: Sequence[Run]) -> Page:
     ordered = [(run, seen[g.strategy, g.title]) for e in found for g in e.groups for run in g.runs]
     names = unique([words.slug(run.record.run_id) for run, _ in ordered])
     folders = unique([words.slug(f"{e.recipe}-{e.scale}") for e in found])
+    brief = len(ordered) > WHOLE
     return Page(
-        [_chapter(e, folder, seen) for e, folder in zip(found, folders, strict=True)],
-        [_run_chapter(run, name, look, pictures, scenes) for (run, look), name in zip(ordered, names, strict=True)],
+        [_chapter(e, folder, seen, brief) for e, folder in zip(found, folders, strict=True)],
+        [
+            _brief_chapter(run, name, look) if brief else _run_chapter(run, name, look, pictures, scenes)
+            for (run, look), name in zip(ordered, names, strict=True)
+        ],
     )
 
 
@@ -140,7 +166,7 @@ def unique(names: Sequence[str]) -> list[str]:
     return list(taken.values())
 
 
-def _chapter(experiment: Experiment, folder: str, looks: Looks) -> Chapter:
+def _chapter(experiment: Experiment, folder: str, looks: Looks, brief: bool) -> Chapter:
     drawings: list[Drawing] = []
     kind = experiment.kind
     if experiment.has(kind.headline):
@@ -160,9 +186,43 @@ def _chapter(experiment: Experiment, folder: str, looks: Looks) -> Chapter:
         for figure, ending in ((penalty_figure, "penalties"), (rank_figure, "ranks")):
             if standing := figure(family, experiment.title, f"curves/{folder}_{ending}{number}"):
                 drawings.append(standing)
+    if costs := cost_figure(experiment, f"curves/{folder}_seconds"):
+        drawings.append(costs)
     return Chapter(
-        experiment, outcomes(experiment, looks), drawings, latex.table(experiment), f"curves/{folder}_table.tex"
+        experiment=experiment,
+        outcomes=outcomes(experiment, looks),
+        ranking=ranking(experiment, looks),
+        left_out=left_out(experiment),
+        common=common_sections(experiment.runs) if brief else {},
+        drawings=drawings,
+        latex=latex.table(experiment),
+        latex_name=f"curves/{folder}_table.tex",
+    )
+
+
+def _brief_chapter(run: Run, name: str, look: Look) -> RunChapter:
+    """What a run reached, and how it stands."""
+    return RunChapter(
+        **_head(run, name, look), metrics=None, drawings=(), scenes=None, strips=(), unreadable=_told(run.faults),
+        no_scores=False, config={}, environment=(),
     )  # fmt: skip
+
+
+def _head(run: Run, name: str, look: Look) -> dict[str, Any]:
+    """The fields that every chapter of a run has."""
+    points = list(curve(run, run.kind.headline).items())
+    changed = words.overrides_text(run.record.overrides)
+    return {
+        "run": run,
+        "anchor": f"run-{name}",
+        "title": words.strategy_name(run.record.strategy) + (f" ({changed})" if changed else ""),
+        "look": look,
+        "status": status_of(run),
+        "reached": f"{words.percent(points[-1][1])} with {words.plural(points[-1][0], 'label')}" if points else "",
+        "rounds": round_table(run),
+        "dense": run.kind is MASKS,
+        "history": history(run),
+    }
 
 
 def _run_chapter(run: Run, name: str, look: Look, pictures: int, most_scenes: int) -> RunChapter:
@@ -176,26 +236,16 @@ def _run_chapter(run: Run, name: str, look: Look, pictures: int, most_scenes: in
         time_figure(run, f"runs/{name}_seconds"),
         balance_figure(run, f"runs/{name}_classes"),
     )
-    points = list(curve(run, run.kind.headline).items())
-    changed = words.overrides_text(run.record.overrides)
     return RunChapter(
-        run=run,
-        anchor=f"run-{name}",
-        title=words.strategy_name(run.record.strategy) + (f" ({changed})" if changed else ""),
-        look=look,
-        status=status_of(run),
-        reached=f"{words.percent(points[-1][1])} with {words.plural(points[-1][0], 'label')}" if points else "",
-        rounds=round_table(run),
+        **_head(run, name, look),
         metrics=metric_table(run),
         drawings=[f for f in figures if f is not None],
         scenes=scenes,
         strips=strips,
         unreadable=[*scores.unreadable, *broken, *lost, *_told(run.faults)],
         no_scores=len(run.rounds) > 1 and not scored and not scores.unreadable,
-        dense=run.kind is MASKS,
         config=config_sections(run),
         environment=environment(run),
-        history=history(run),
     )
 
 
@@ -219,5 +269,7 @@ def render(page: Page) -> str:
         count=words.count,
         duration=words.duration,
         variable=lambda color: f"var({VARIABLES[color]})",
+        plain=asdict,
     )
-    return templates.get_template("page.html").render(page=page)
+    script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+    return templates.get_template("page.html").render(page=page, script=Markup(script))

@@ -1,7 +1,7 @@
 """What a run was set to, and where it ran, as rows of a table."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,18 @@ def config_sections(run: Run) -> dict[str, list[Setting]]:
         setting = Setting(rest if dot else name, value, changed=name in run.record.overrides)
         sections.setdefault(first if dot else "", []).append(setting)
     return {section: fields for section, fields in sections.items() if fields}
+
+
+def common_sections(runs: Sequence[Run]) -> dict[str, list[Setting]]:
+    """Of several runs, the fields that are the same in all; marked as changed where they were in all."""
+    each = [config_sections(run) for run in runs]
+    if not each:
+        return {}
+    shared = {
+        section: [field for field in fields if all(field in other.get(section, ()) for other in each)]
+        for section, fields in each[0].items()
+    }
+    return {section: fields for section, fields in shared.items() if fields}
 
 
 def environment(run: Run) -> list[Setting]:

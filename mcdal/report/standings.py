@@ -15,7 +15,7 @@ from mcdal.report.ink import BLUE, GREY, INK, MUTED, STYLE, Cell, Drawing, Table
 from mcdal.report.words import plural, shortened
 from mcdal.statistics.curves import Ranks, area, penalties, ranks
 
-WIDTH, NAMES, TOP, BOTTOM, ROW = 380.0, 104.0, 88.0, 10.0, 17.0
+WIDTH, NAMES, TOP, BOTTOM, ROW = 380.0, 104.0, 100.0, 10.0, 17.0
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,11 @@ def _matrix(figure: Figure, titles: Sequence[str], beaten: Float[np.ndarray, "m 
     width = min(WIDTH - NAMES - 30, 38.0 * m)
     axes = panel(figure, NAMES, TOP, width, ROW * m)
     _shades(axes, beaten, skip_diagonal=True)
-    axes.set_xticks(range(m), [shortened(t, 16) for t in titles], rotation=32, ha="left", size=8)
     axes.xaxis.tick_top()
+    steep = width / m < 30  # names would lie over each other
+    axes.set_xticks(range(m), [shortened(t, 14 if steep else 16) for t in titles], size=8)
+    for tick in axes.get_xticklabels():
+        tick.set(rotation=90 if steep else 32, ha="center" if steep else "left")
     axes.set_yticks(range(m), [shortened(t, 18) for t in titles], size=8.5, color=INK)
     below = panel(figure, NAMES, TOP + ROW * (m + 0.4), width, ROW)
     _shades(below, beaten.sum(0, keepdims=True) / (m - 1), skip_diagonal=False)

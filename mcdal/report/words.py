@@ -7,6 +7,9 @@ from datetime import datetime
 
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
+ACRONYMS = frozenset(
+    ["alfa", "badge", "bait", "bald", "daal", "falcun", "ll", "mc", "mcdal", "qbc", "sraal", "tcm", "vaal"]
+)
 
 
 def percent(share: float) -> str:
@@ -65,11 +68,11 @@ def moment(at: datetime | None) -> str:
 
 
 def strategy_name(name: str) -> str:
-    """A strategy's name as a heading: `learning_loss` -> Learning loss, and the house's own name in capitals."""
+    """A strategy's name as a heading: `learning_loss` -> Learning loss, `power_bald` -> Power BALD."""
     name = one_line(name)
     if not re.fullmatch(r"[a-z0-9_]+", name):
         return name
-    words = [w.upper() if w == "mcdal" else w for w in name.split("_") if w]
+    words = [w.upper() if w in ACRONYMS else w for w in name.split("_") if w]
     return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]]) if words else name
 
 
