@@ -40,6 +40,12 @@ def _complete_recipes() -> list[tuple[str, str]]:
     return list(listed("recipes").items())
 
 
+def _complete_comparisons() -> list[tuple[str, str]]:
+    from mcdal.compare.figures import FIGURES
+
+    return [*_complete_recipes(), *((name, figure.about) for name, figure in FIGURES.items())]
+
+
 def _complete_encoders() -> list[tuple[str, str]]:
     from mcdal.registry import listed
 
@@ -103,16 +109,20 @@ def run(
 @app.command()
 def compare(
     recipe: Annotated[
-        str, typer.Argument(help="A recipe's name, or my_recipes.py:NAME.", autocompletion=_complete_recipes)
+        str,
+        typer.Argument(
+            help="A recipe's name, my_recipes.py:NAME, or a figure of the paper, fig3 to fig10 (docs/reproduce.md).",
+            autocompletion=_complete_comparisons,
+        ),
     ],
     strategies: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--strategies",
             "-s",
-            help="mcdal,random,margin, or with fields set: 'mcdal,mcdal[heads=4],my_file.py:NAME'.",
+            help="mcdal,random,margin, or with fields set: 'mcdal,mcdal[heads=4],my_file.py:NAME'. A figure has its own.",
         ),
-    ],
+    ] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="0-4, or 0,2,5.")] = "0-4",
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder of the images, where the recipe needs one.")
@@ -148,9 +158,11 @@ def compare(
     from mcdal.compare.asked import seeds as read_seeds
     from mcdal.compare.compare import compare as play
     from mcdal.compare.compare import missing
+    from mcdal.compare.figures import of_figure
     from mcdal.report import write_report
 
     with _stoppable():
+        recipe, strategies = of_figure(recipe, strategies)
         of = Command(recipe, data, None, encoder, 0, scale, tuple(settings or ()))
         asked = entries(strategies), read_seeds(seeds)
         if dry_run:

@@ -18,6 +18,7 @@ from mcdal.report.gallery import Strip, pictures_per_round, read_gallery
 from mcdal.report.ink import VARIABLES, Drawing
 from mcdal.report.kinds import MASKS
 from mcdal.report.outcomes import Outcome, caution, left_out, outcomes, remarks
+from mcdal.report.published import published
 from mcdal.report.queries import Run
 from mcdal.report.ranking import Ranking, ranking
 from mcdal.report.scenes import Scenes, read_scenes, scenes_per_run
@@ -38,14 +39,15 @@ WHOLE = 24
 class Chapter:
     """One experiment: its outcomes, as paragraphs of a few strategies or a table of many, and its curves.
 
-    latex: a table for a paper, in a file of this name; or empty. left_out: what no comparison counts. common: settings that all
-    runs share, told here where the runs do not tell theirs.
+    latex: a table for a paper, in a file of this name; or empty. left_out: what no comparison counts. published: the paper's
+    numbers beside these. common: settings that all runs share, told here where the runs do not tell theirs.
     """
 
     experiment: Experiment
     outcomes: Sequence[Outcome]
     ranking: Ranking | None
     left_out: Sequence[str]
+    published: Sequence[str]
     common: Mapping[str, Sequence[Setting]]
     drawings: Sequence[Drawing]
     latex: str
@@ -193,6 +195,7 @@ def _chapter(experiment: Experiment, folder: str, looks: Looks, brief: bool) -> 
         outcomes=outcomes(experiment, looks),
         ranking=ranking(experiment, looks),
         left_out=left_out(experiment),
+        published=published(experiment),
         common=common_sections(experiment.runs) if brief else {},
         drawings=drawings,
         latex=latex.table(experiment),
