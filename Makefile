@@ -10,7 +10,7 @@ setup: .venv/.ready
 .venv/.ready: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or say make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[vision,pretrained,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[vision,pretrained,web,dev]'
 	@touch $@
 
 demo: setup

@@ -2,14 +2,15 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mcdal.campaign.commands import app as campaign
 from mcdal.errors import McdalError
+from mcdal.stopping import stoppable
 from mcdal.version import __version__
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(campaign, name="campaign")
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the store (mcdal.db) and everything beside it.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and problems.")]
@@ -97,7 +100,7 @@ def run(
     """Play a run, or continue it where it was interrupted."""
     from mcdal.command import Command
 
-    with _stoppable():
+    with stoppable():
         plan = Command(recipe, data, strategy, encoder, seed, scale, tuple(settings or ())).plan()
         plan.config.training.numerics(device)  # a device that is not there is told before anything is written
         if dry_run:
@@ -161,7 +164,7 @@ def compare(
     from mcdal.compare.figures import of_figure
     from mcdal.report import write_report
 
-    with _stoppable():
+    with stoppable():
         recipe, strategies = of_figure(recipe, strategies)
         of = Command(recipe, data, None, encoder, 0, scale, tuple(settings or ()))
         asked = entries(strategies), read_seeds(seeds)
@@ -214,7 +217,7 @@ def embed(
     from mcdal.embed import embed as make
     from mcdal.settings import override, parse_settings
 
-    with _stoppable():
+    with stoppable():
         config = build(registry.load("recipes", recipe), data, scale)
         embedding = override(Embedding.of(config), parse_settings(settings or []))
         with console.listener(quiet, json) as listen:
@@ -268,7 +271,7 @@ def select(
         "probabilities": probabilities, "logits": logits, "features": features, "labeled": labeled, "labels": labels,
         "ids": ids,
     }  # fmt: skip
-    with _stoppable(), console.listener(quiet, False) as listen:
+    with stoppable(), console.listener(quiet, False) as listen:
         if out is not None:
             check_out(out)
         given = {name: path for name, path in files.items() if path is not None}
@@ -373,16 +376,6 @@ def _list(kind: str, name: str | None) -> None:
     width = max(map(len, lines))
     for each, line in lines.items():
         typer.echo(f"{each:<{width}}  {line}")
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Ctrl-C ends a command with a word on how to go on, and with the exit code that shells expect."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command continues", err=True)
-        raise typer.Exit(130) from None
 
 
 def main() -> None:

@@ -29,6 +29,11 @@ class Protocol:
     """Labels that each later round adds: a number of samples, or a share of the pool."""
     rounds: int = 7
     """Number of rounds, the start included: 7 leads from 10 % by 5 % to 40 %."""
+    total: int | None = None
+    """Labels in all: the round that would exceed them is cut, and none follows it; null: what the rounds add up to."""
+    control: float = 0.0
+    """Share of each later batch that is drawn at random in place of the strategy's last picks: what random labeling would have
+    given can then be estimated from a campaign that has no other arm."""
     per_group: int | None = None
     """Most samples of one group (a sequence, a camera) in a batch that a strategy picks; null: any number."""
 
@@ -42,17 +47,44 @@ class Protocol:
             raise ConfigError(f"protocol.per_group = {self.per_group}: give at least 1, or null for no limit")
         if self.rounds < 1:
             raise ConfigError(f"protocol.rounds = {self.rounds}: give at least 1")
+        if self.total is not None and self.total < 1:
+            raise ConfigError(f"protocol.total = {self.total}: give at least 1, or null for no limit")
+        if self.total is not None and not (self.start >= 1 and self.budget >= 1):
+            raise ConfigError("protocol.total: give protocol.start and protocol.budget as numbers of samples beside it")
+        if not 0 <= self.control < 1:
+            raise ConfigError(f"protocol.control = {self.control}: give a share of at least 0 and below 1")
+
+    @property
+    def planned(self) -> int:
+        """How many rounds there will be."""
+        return self.rounds if self.total is None else len(self._cut(self._wanted(1)))
+
+    def _wanted(self, pool_size: int) -> list[int]:
+        start, budget = (max(1, round(x * pool_size)) if x < 1 else int(x) for x in (self.start, self.budget))
+        return [start] + [budget] * (self.rounds - 1)
 
     def sizes(self, pool_size: int) -> list[int]:
         """How many samples each round asks for. Raises ConfigError where the pool is too small for it."""
-        start, budget = (max(1, round(x * pool_size)) if x < 1 else int(x) for x in (self.start, self.budget))
-        total = start + (self.rounds - 1) * budget
+        wanted = self._wanted(pool_size)
+        sizes = self._cut(wanted)
+        total = sum(sizes)
         if total > pool_size:
             raise ConfigError(
-                f"the protocol asks for {start} + {self.rounds - 1} x {budget} = {total} labels, but the pool has {pool_size} "
-                "samples: lower protocol.start, protocol.budget or protocol.rounds"
+                f"the protocol asks for {wanted[0]} + {len(sizes) - 1} x {wanted[-1]} = {total} labels, but the pool has "
+                f"{pool_size} samples: lower protocol.start, protocol.budget or protocol.rounds"
             )
-        return [start] + [budget] * (self.rounds - 1)
+        return sizes
+
+    def _cut(self, sizes: list[int]) -> list[int]:
+        """Until the total is reached."""
+        if self.total is None:
+            return sizes
+        left, kept = self.total, []
+        for size in sizes:
+            if left > 0:
+                kept.append(min(size, left))
+            left -= size
+        return kept
 
 
 @dataclass(frozen=True)

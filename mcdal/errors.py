@@ -23,3 +23,7 @@ class TrainingError(McdalError):
 
 class SelectionError(McdalError):
     """A strategy gave scores or picks that cannot be used."""
+
+
+class CampaignError(McdalError):
+    """A labeling campaign that does not exist, or that cannot do what it was asked for."""

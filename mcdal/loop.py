@@ -27,16 +27,17 @@ from mcdal.models.base import Model
 from mcdal.oracles.base import Oracle
 from mcdal.oracles.simulated import Simulated
 from mcdal.pictures import heat_pictures, mask_picture, pick_pictures, scenes, spread_out
-from mcdal.plan import Plan, refuse_changes
+from mcdal.plan import Plan, grown, refuse_changes
 from mcdal.pool.base import Pool
 from mcdal.round_models import RoundModels
 from mcdal.selection import at_random, mask
+from mcdal.selection.control import joined, without
 from mcdal.settings import to_json
 from mcdal.showing import heat, predict
 from mcdal.store import RunRecord, Store
 from mcdal.strategies.base import Strategy
 from mcdal.twins import LENDS, lends
-from mcdal.values import Label, Metrics, Picks, Rows
+from mcdal.values import Ids, Label, Metrics, Picks, Rows
 
 
 def run(
@@ -60,7 +61,7 @@ def run(
     try:
         with artifacts.only_process():
             artifacts.sweep()
-            listen("run", run_id=plan.run_id, rounds=plan.config.protocol.rounds)
+            listen("run", run_id=plan.run_id, rounds=plan.config.protocol.planned)
             numerics = plan.config.training.numerics(device)
             pool = plan.config.open(out / "cache", numerics, listen)
             answering = oracle(pool)
@@ -95,15 +96,17 @@ class Run:
         self.features = None if file is None else read_features(file, self.pool.images.originals)
         self.groups = self._groups()
         self.outcome = "done"
-        self.models = RoundModels(self.plan, self.pool, self.store, self.artifacts, self.numerics, self.listen)
+        self.models = RoundModels(
+            self.plan, self.pool, self.store, self.artifacts, self.numerics, self.listen, self.labels
+        )
 
     def play(self) -> None:
         """Every round that is not finished: pick what to label, ask for it, train on all labels so far, record."""
         rounds = self.store.rounds(self.id)
-        for round in range(self.config.protocol.rounds):
+        for round in range(len(self.sizes)):
             if round < len(rounds) and rounds[round].finished_at is not None:
                 continue
-            self.listen("round", round=round, rounds=self.config.protocol.rounds)
+            self.listen("round", round=round, rounds=len(self.sizes))
             with _naming(round):
                 if round >= len(rounds):
                     self.pick(round)
@@ -115,6 +118,7 @@ class Run:
     def pick(self, round: int) -> None:
         """What to label in this round: a start set first, then what the strategy picks with the last round's model."""
         seconds: dict[str, float] = {}
+        control: Ids = ()
         seed = self.plan.seed_of("select", round)
         # The start set depends on the seed and the cold start alone: every strategy of a seed begins with the same images.
         strategy = self.strategy if round > 0 else self.config.cold_start
@@ -125,13 +129,27 @@ class Run:
             with _timed(seconds, "measure"):
                 rows = self._measure(model, strategy, round)
             with _timed(seconds, "select"):
-                limit = self.config.protocol.per_group
-                picks = select(strategy, rows, self.sizes[round], seed, groups=self.groups, per_group=limit)
+                picks, control = self._choose(strategy, rows, round, seed)
             self.artifacts.write_rows(round, rows, mask(picks, rows))
             with _timed(seconds, "measure"):
                 self._keep_heat(model, strategy, round, picks)
         self.artifacts.write_gallery(round, pick_pictures(self.pool, picks.ids[: self.config.gallery]))
-        self.store.begin_round(self.id, round, self.plan.seed_of("train", round), picks, strategy is not None, seconds)
+        self.store.begin_round(
+            self.id, round, self.plan.seed_of("train", round), picks, strategy is not None, seconds, control
+        )
+
+    def _choose(self, strategy: Strategy, rows: Rows, round: int, seed: int) -> tuple[Picks, Ids]:
+        """The round's picks, and those of them that were drawn at random beside the strategy's."""
+        if away := self.store.set_aside_ids(self.id):
+            rows = rows.take(np.array([i for i, id in enumerate(rows.ids) if id not in away], dtype=np.int64))
+        protocol, size = self.config.protocol, self.sizes[round]
+        drawn = at_random(
+            rows.ids, int(protocol.control * size) if round else 0, self.plan.seed_of("control", round), rows.free()
+        )
+        # What is drawn has no label yet, so a strategy that learns from labels must not take it for a labeled one.
+        left = without(rows, drawn.ids, as_labeled="labels" not in strategy.needs)
+        picks = select(strategy, left, size - len(drawn), seed, groups=self.groups, per_group=protocol.per_group)
+        return joined(picks, drawn, rows), drawn.ids
 
     def ask(self, round: int) -> bool:
         """Whether every sample of this round has its label, after asking the oracle for those that have none."""
@@ -141,13 +159,14 @@ class Run:
             answers = list(self.oracle.answers())
             self._refuse_faults(answers)
             self.store.add_labels(self.id, answers)
+            self.store.set_aside(self.id, self.oracle.given_up())
             missing = self.store.unanswered(self.id, round)
         return not missing
 
     def learn(self, round: int) -> None:
         """Trains on all labels so far, tests, keeps the model, and records the round as finished."""
         seconds: dict[str, float] = {}
-        labels = self.store.labels(self.id, through=round)
+        labels = self.labels(round)
         shown = self.pool.shows(labels)
         self._report_missing_classes(round, shown)
         model, trained = self.models.of(round)
@@ -161,11 +180,19 @@ class Run:
         seconds["train"] = trained.seconds
         self.artifacts.write_model(round, model)
         metrics = {**trained.metrics, **reached, **self._score_metrics(round), **_class_counts(shown)}
-        self.store.finish_round(self.id, round, metrics, seconds)
+        self.store.finish_round(self.id, round, metrics, seconds, labeled=len(labels))
         self.artifacts.forget_training(before=round)
         self.listen(
             "result", round=round, labels=len(labels), **{k: v for k, v in metrics.items() if k.count("/") == 1}
         )
+
+    def labels(self, round: int) -> Mapping[str, int]:
+        """What is learned from after a round: all labels so far, but for images that have gone from a pool that people change."""
+        labels = self.store.labels(self.id, through=round)
+        if not self.config.source.grows:
+            return labels
+        there = set(self.pool.images.ids)
+        return {id: value for id, value in labels.items() if id in there}
 
     def _groups(self) -> Mapping[str, str] | None:
         """The group of each sample, where a batch is limited by it."""
@@ -202,6 +229,9 @@ class Run:
         before = self.store.run(self.id)
         if before is None:
             self.store.add_run(record, self.pool.quarantine)
+        elif self.config.source.grows:
+            refuse_changes(grown(before, record), record, self.config, self.store.path)
+            self.store.extend_run(record, self.pool.quarantine)
         else:
             refuse_changes(before, record, self.config, self.store.path)
 
@@ -238,7 +268,7 @@ class Run:
             )  # fmt: skip
         augment: Augmentation | None = training.augment if training.published_sampling else None
         return measure(
-            model, self.pool, self.store.labels(self.id, through=round - 1), strategy, numerics=self.numerics,
+            model, self.pool, self.labels(round - 1), strategy, numerics=self.numerics,
             augment=augment, batch_size=training.batch_size if augment else training.measure_batch_size,
             seed=seed, embedding=self.features, window=training.window, listen=self.listen,
         )  # fmt: skip

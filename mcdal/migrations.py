@@ -4,20 +4,23 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, delete, func, insert, inspect, select, text
 
-from mcdal import schema
+from mcdal import campaign_tables, schema
 from mcdal.errors import StoreError
 
 
 def create_tables(connection: Connection) -> None:
     """1: the first schema, with labels that the database itself refuses to change or delete."""
     schema.metadata.create_all(connection)
+    _append_only(connection, "labels", "labels are append-only: add a row to correct one")
+
+
+def _append_only(connection: Connection, table: str, words: str) -> None:
+    """The database itself refuses to change or delete a row."""
     if connection.dialect.name == "sqlite":
         for verb in ("UPDATE", "DELETE"):
+            trigger = f"{table}_refuse_{verb.lower()} BEFORE {verb} ON {table}"
             connection.execute(
-                text(
-                    f"CREATE TRIGGER labels_refuse_{verb.lower()} BEFORE {verb} ON labels "
-                    "BEGIN SELECT RAISE(ABORT, 'labels are append-only: add a row to correct one'); END"
-                )
+                text(f"CREATE TRIGGER IF NOT EXISTS {trigger} BEGIN SELECT RAISE(ABORT, '{words}'); END")
             )
 
 
@@ -37,11 +40,21 @@ def add_masks(connection: Connection) -> None:
     schema.masks.create(connection, checkfirst=True)
 
 
+def add_campaigns(connection: Connection) -> None:
+    """5: people answer; what they said is never changed. A pick may be drawn at random beside the strategy's."""
+    for table in campaign_tables.TABLES:
+        table.create(connection, checkfirst=True)
+    if "arm" not in {column["name"] for column in inspect(connection).get_columns("queries")}:
+        connection.execute(text("ALTER TABLE queries ADD COLUMN arm TEXT"))
+    _append_only(connection, "answers", "answers are append-only: add a row to take one back")
+
+
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     create_tables,
     index_by_run,
     forget_index_by_sample,
     add_masks,
+    add_campaigns,
 )
 
 

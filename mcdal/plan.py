@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from mcdal.streams import stream
 # The same run whatever these say. Other data, features and weights are told by their content, not by where they lie.
 WITHOUT_EFFECT = (
     "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "task", "lends_model", "training.replay",
-    "source.data", "source.test", "source.cache_gib", "source.workers",
+    "source.data", "source.test", "source.store", "source.cache_gib", "source.workers",
     "encoder.weights",
 )  # fmt: skip
 
 
-FILES = ("source.data", "source.test", "features", "groups", "encoder.weights")
+FILES = ("source.data", "source.test", "source.store", "features", "groups", "encoder.weights")
 """Fields that name files: the same run wherever they lie, if their content is the same."""
 OF_FILES = ("features_sha256", "groups_sha256")
 """What a run records of files that its config names."""
@@ -100,6 +100,16 @@ def same_recipe(recorded: Mapping[str, Any], config: Config) -> bool:
     whole, now = filled(recorded, config), to_json(config)
     old = {k: v for k, v in decisive(whole).items() if k not in OF_FILES}
     return old == decisive(now) and all(_at(whole, path) == _at(now, path) for path in FILES)
+
+
+def grown(before: RunRecord, now: RunRecord) -> RunRecord:
+    """The record as if it had been begun on the data of now. StoreError where a class was taken away or moved."""
+    if list(now.classes[: len(before.classes)]) != list(before.classes):
+        raise StoreError(
+            f"the run {now.run_id} was begun with the classes {', '.join(before.classes)}, and these are now "
+            f"{', '.join(now.classes)}: classes may be added behind the others, never removed or moved"
+        )
+    return replace(before, data_fingerprint=now.data_fingerprint)
 
 
 def refuse_changes(before: RunRecord, now: RunRecord, config: Config, path: Path) -> None:

@@ -1,6 +1,6 @@
 """The task model of each round: trained, continued where it was killed, or taken over from a run that trained the same."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -23,8 +23,11 @@ class RoundModels:
     """Those of one run, with the strategy attached. The last one is held: a round selects with what the one before learned."""
 
     def __init__(
-        self, plan: Plan, pool: Pool, store: Store, artifacts: Artifacts, numerics: Numerics, listen: Listener
-    ):
+        self, plan: Plan, pool: Pool, store: Store, artifacts: Artifacts, numerics: Numerics, listen: Listener,
+        labels: Callable[[int], Mapping[str, int]],
+    ):  # fmt: skip
+        """labels: what is learned from after a round."""
+        self._labels = labels
         self._plan, self._pool, self._store, self._artifacts = plan, pool, store, artifacts
         self._numerics, self._listen = numerics, listen
         self._config = plan.config
@@ -39,7 +42,7 @@ class RoundModels:
                 build = partial(self._config.model.build, len(self._pool.classes), *self._pool.shape)
                 model = build()
                 model.rebuild = model.rebuild or build
-            labels = self._store.labels(self._plan.run_id, through=round)
+            labels = self._labels(round)
             trained = self._take_over(model, round, labels, seed) or train(
                 model, self._pool, labels, self._config.strategy, self._config.training,
                 numerics=self._numerics, seed=seed, listen=self._listen,

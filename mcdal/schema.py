@@ -74,6 +74,9 @@ queries = Table(
     Column("sample_id", Text, primary_key=True),  # a sample is asked for once a run
     Column("score", Float),  # NULL in the random start set
     Column("rank", Integer, nullable=False),  # 0 is the most wanted
+    Column(
+        "arm", Text
+    ),  # "control": drawn at random beside the strategy's picks; NULL is the strategy's, or the start set
     Index("queries_by_round", "run_id", "round"),
 )
 

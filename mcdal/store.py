@@ -145,11 +145,15 @@ class Store:
 
     # Rounds
 
-    def begin_round(self, run_id: str, round: int, seed: int, picks: Picks, scored: bool, seconds: Metrics) -> None:
+    def begin_round(
+        self, run_id: str, round: int, seed: int, picks: Picks, scored: bool, seconds: Metrics, control: Ids = ()
+    ) -> None:
         """Records a round and what it asks for, at once. `seconds`: what measuring and selecting took.
 
-        Raises StoreError where a sample was asked for before.
+        control: those of the picks that were drawn at random beside the strategy's. Raises StoreError where a sample was asked
+        for before.
         """
+        drawn = set(control)
         asked = [
             {
                 "run_id": run_id,
@@ -157,6 +161,7 @@ class Store:
                 "sample_id": id,
                 "score": _number(score, f"the score of {id}") if scored else None,
                 "rank": rank,
+                "arm": "control" if id in drawn else None,
             }
             for rank, (id, score) in enumerate(zip(picks.ids, picks.score, strict=True))
         ]
@@ -171,12 +176,16 @@ class Store:
             except IntegrityError as error:
                 raise StoreError(f"{self.path}: {_asked_twice(connection, run_id, round, picks.ids)}") from error
 
-    def finish_round(self, run_id: str, round: int, metrics: Metrics, seconds: Metrics) -> None:
-        """Records what a round reached, and that it is over."""
+    def finish_round(
+        self, run_id: str, round: int, metrics: Metrics, seconds: Metrics, labeled: int | None = None
+    ) -> None:
+        """Records what a round reached, and that it is over. labeled: samples with a label, where some were set aside."""
         where = (schema.rounds.c.run_id == run_id) & (schema.rounds.c.round == round)
         with self._database.write() as connection:
             old = connection.execute(select(schema.rounds.c.seconds).where(where)).scalar_one()
-            values = {"finished_at": _now(), "seconds": {**old, **seconds}}
+            values: dict[str, Any] = {"finished_at": _now(), "seconds": {**old, **seconds}}
+            if labeled is not None:
+                values["labeled"] = labeled
             connection.execute(update(schema.rounds).where(where).values(**values))
             rows = [
                 {"run_id": run_id, "round": round, "name": name, "value": _number(value, f"round {round}: {name}")}
@@ -256,9 +265,41 @@ class Store:
         return bool(rows > samples)
 
     def unanswered(self, run_id: str, round: int) -> Ids:
-        """What a round asked for and nobody has labeled yet, most wanted first."""
-        labeled = self._caught_up(run_id).labels
-        return tuple(id for id in self.asked(run_id, round) if id not in labeled)
+        """What a round asked for and nobody has labeled yet, most wanted first; without what was set aside."""
+        labeled, away = self._caught_up(run_id).labels, self.set_aside_ids(run_id)
+        return tuple(id for id in self.asked(run_id, round) if id not in labeled and id not in away)
+
+    def set_aside(self, run_id: str, reasons: Mapping[str, str]) -> None:
+        """Notes samples that nobody can label, and why: they are waited for and asked about no more."""
+        rows = [{"run_id": run_id, "sample_id": id, "reason": reason} for id, reason in reasons.items()]
+        if rows:
+            with self._database.write() as connection:
+                connection.execute(sqlite_insert(schema.quarantine).on_conflict_do_nothing(), rows)
+
+    def set_aside_ids(self, run_id: str) -> frozenset[str]:
+        """What was set aside, before the run began or since."""
+        q = schema.quarantine.c
+        with self.read() as connection:
+            return frozenset(connection.execute(select(q.sample_id).where(q.run_id == run_id)).scalars())
+
+    def control(self, run_id: str) -> frozenset[str]:
+        """What was drawn at random beside the strategy's picks."""
+        q = schema.queries.c
+        with self.read() as connection:
+            query = select(q.sample_id).where(q.run_id == run_id, q.arm == "control")
+            return frozenset(connection.execute(query).scalars())
+
+    def extend_run(self, record: RunRecord, quarantined: Sequence[Quarantined] = ()) -> None:
+        """Replaces what is recorded of a run's pool, which has grown: classes, size, fingerprint, notes."""
+        grown = {
+            name: getattr(record, name) for name in ("classes", "pool_size", "data_fingerprint", "notes", "config")
+        }
+        with self._database.write() as connection:
+            where = schema.runs.c.run_id == record.run_id
+            connection.execute(update(schema.runs).where(where).values(**grown))
+            rows = [{"run_id": record.run_id, "sample_id": q.id, "reason": q.reason} for q in quarantined]
+            if rows:
+                connection.execute(sqlite_insert(schema.quarantine).on_conflict_do_nothing(), rows)
 
     def _caught_up(self, run_id: str) -> "_Known":
         known = self._known.setdefault(run_id, _Known())

@@ -93,6 +93,20 @@ def test_a_protocol_too_large_for_the_pool_is_refused():
     assert Protocol(start=1, budget=1, rounds=2).sizes(2) == [1, 1]
 
 
+def test_a_total_cuts_the_last_round_and_ends_the_protocol():
+    protocol = Protocol(start=20, budget=10, rounds=6, total=45)
+    assert protocol.sizes(50) == [20, 10, 10, 5] and protocol.planned == 4
+    assert Protocol(start=20, budget=10, rounds=3, total=99).sizes(50) == [20, 10, 10]
+    assert Protocol(start=20, budget=10, rounds=3, total=5).sizes(50) == [5]
+    for given, words in (
+        ({"total": 0}, "protocol.total"),
+        ({"total": 9, "start": 0.1}, "as numbers"),
+        ({"control": 1.0}, "protocol.control"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            Protocol(**{"start": 20, "budget": 10, **given})
+
+
 @pytest.mark.parametrize("name", listed("recipes"))
 def test_every_recipe_is_json_and_its_fields_are_explained(name):
     recipe = load("recipes", name)

@@ -21,12 +21,15 @@ from mcdal.models.wrap import Custom
 from mcdal.plan import Plan
 from mcdal.pool.arrays import Arrays
 from mcdal.schedule import Optimization
+from mcdal.selection import uniform
 from mcdal.status import status
 from mcdal.store import Store
+from mcdal.strategies.core_set import CoreSet
 from mcdal.strategies.margin import Margin
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.strategies.random import Random
 from mcdal.testing import FakeSource, ScriptedOracle, fake_config, fake_pool, fake_training
+from mcdal.values import Label
 from tests.runs import content
 
 
@@ -273,6 +276,45 @@ def test_late_and_partial_answers_make_the_run_wait(whole, tmp_path):
     assert status(tmp_path)[0].state == "done"
     for table in ("queries", "metrics"):
         assert content(tmp_path)[table] == content(whole)[table]
+
+
+@pytest.mark.parametrize("strategy", [Margin, CoreSet, Random], ids=["by score", "covering", "random"])
+def test_a_control_arm_is_random_recorded_and_the_same_for_every_strategy(tmp_path, strategy):
+    protocol = replace(fake_config().protocol, budget=10, rounds=3, control=0.3)
+    run_id = play(tmp_path, fake_config(strategy(), protocol=protocol))
+    store = Store(tmp_path, create=False)
+    drawn = store.control(run_id)
+    asked = [set(store.asked(run_id, round)) for round in range(3)]
+    places = [store.asked(run_id, round) for round in range(3)]
+    store.close()
+    assert [len(ids & drawn) for ids in asked] == [0, 3, 3] and [len(ids) for ids in asked] == [12, 10, 10]
+    assert len(set.union(*asked)) == 32
+    order = sorted(fake_pool().images.ids, key=lambda id: -uniform(Plan(fake_config()).seed_of("control", 1), id))
+    assert asked[1] & drawn == set([id for id in order if id not in asked[0]][:3])
+    where = [i for i, id in enumerate(places[1]) if id in drawn]
+    assert where[0] < 5 <= where[-1]  # spread among the others
+
+
+def test_samples_that_nobody_can_label_are_set_aside_and_never_asked_for_again(tmp_path):
+    truth = fake_pool().truth()
+
+    class Unsure(ScriptedOracle):
+        def given_up(self):
+            return dict.fromkeys(self.asked[:2], "too dark")
+
+        def ask(self, ids):
+            self.asked = ids
+
+        def answers(self):
+            return [Label(id, truth[id], "Ann") for id in self.asked[2:]]
+
+    run_id = run(Plan(fake_config(Margin())), tmp_path, device="cpu", oracle=lambda pool: Unsure({}, []))
+    store = Store(tmp_path, create=False)
+    asked = [store.asked(run_id, round) for round in range(4)]
+    assert [r.labeled for r in store.rounds(run_id)] == [10, 14, 18, 22]
+    assert store.set_aside_ids(run_id) == {id for ids in asked for id in ids[:2]}
+    assert len({id for ids in asked for id in ids}) == 30 and len(store.labels(run_id)) == 22
+    store.close()
 
 
 def test_nan_loss_stops_names_the_round_and_keeps_what_was(tmp_path):

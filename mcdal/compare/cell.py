@@ -42,7 +42,7 @@ class Cell:
 
     @property
     def rounds(self) -> int:
-        return self.plan.config.protocol.rounds
+        return self.plan.config.protocol.planned
 
     @property
     def left(self) -> float | None:

@@ -1,7 +1,7 @@
 """Who answers: at once, in minutes, or in days."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from mcdal.values import Ids, Label
 
@@ -16,3 +16,7 @@ class Oracle(ABC):
     @abstractmethod
     def answers(self) -> Iterable[Label]:
         """The answers there are so far to what was asked."""
+
+    def given_up(self) -> Mapping[str, str]:
+        """Samples that nobody can answer, and why: the run waits for them no longer and does without."""
+        return {}

@@ -262,6 +262,8 @@ class Source(ABC):
 
     task: ClassVar[TaskName] = "classification"
     """What its labels are."""
+    grows: ClassVar[bool] = False
+    """Whether images and classes may be added while a run goes on: it then continues with what there is."""
 
     @abstractmethod
     def open(self, cache: Path, listen: Listener = nobody) -> Pool:

@@ -79,10 +79,10 @@ def _images(folder: Path, root: Path, class_name: str, ignored: Counter[str]) ->
                 ignored[kind(name)] += 1
                 continue
             path = Path(parent, name)
-            yield _found(path, path.relative_to(root).as_posix(), class_name)
+            yield found(path, path.relative_to(root).as_posix(), class_name)
 
 
-def _found(path: Path, id: str, class_name: str) -> Found:
+def found(path: Path, id: str, class_name: str) -> Found:
     try:
         id.encode()
     except UnicodeEncodeError:

@@ -112,8 +112,9 @@ def left_out(experiment: Experiment) -> list[str]:
         partner = experiment.partner(group)
         if group.is_random or not group.curves():
             continue
-        if partner is None:
+        if partner is None and any(g.is_random for g in experiment.groups):
             found.append(f"{group.title}: there is no run of Random with the same settings to compare it with.")
+        if partner is None:
             continue
         theirs = {run.record.seed for run, _ in partner.curves()}
         alone = sorted({run.record.seed for run, _ in group.curves()} - theirs)

@@ -1,0 +1,201 @@
+"""`mcdal campaign ...`: a few lines each."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcdal.errors import CampaignError
+from mcdal.stopping import stoppable
+
+app = typer.Typer(no_args_is_help=True, help="Labeling with people: they answer on a page, training goes on beside it.")
+
+Folder = Annotated[Path, typer.Argument(help="Folder of the campaign.")]
+
+
+@app.command()
+def new(
+    folder: Folder,
+    images: Annotated[Path, typer.Option("--images", help="Folder of the images, without labels.")],
+    classes: Annotated[str, typer.Option("--classes", help="cat,dog,other; or a text file with a name a line.")],
+    budget: Annotated[int, typer.Option("--budget", help="Labels in all, without those for the audit.")],
+    start: Annotated[
+        int | None, typer.Option("--start", help="Labels of the first round: a tenth, at least 10 a class.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Labels of each later round: a tenth of the budget.")
+    ] = None,
+    audit: Annotated[
+        float, typer.Option("--audit", help="Wanted half width of the accuracy's 95 % interval, or a number of images.")
+    ] = 0.05,
+    control: Annotated[
+        float, typer.Option("--control", help="Share of each later batch that is drawn at random.")
+    ] = 0.1,
+    double: Annotated[float, typer.Option("--double", help="Share of the images that two people label.")] = 0.05,
+    guesses: Annotated[bool, typer.Option("--guesses", help="People may see what the model guesses.")] = False,
+    strategy: Annotated[
+        str, typer.Option("--strategy", "-s", help="A strategy's name, or my_file.py:NAME.")
+    ] = "alfa_mix",
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", "-e", help="Train heads alone on this network's features.")
+    ] = None,
+    scale: Annotated[str, typer.Option("--scale", help="full, or small for a processor.")] = "full",
+    size: Annotated[int, typer.Option("--size", help="Side in pixels that the model sees images at.")] = 64,
+    seed: Annotated[int, typer.Option("--seed", help="Decides every random draw.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the run.")
+    ] = None,
+) -> None:
+    """Begin a campaign in a folder of its own."""
+    from mcdal.campaign.definition import Campaign
+    from mcdal.campaign.images import audit_bound, list_images
+    from mcdal.campaign.plans import audit_size, begin
+    from mcdal.settings import parse_settings
+
+    names = class_names(classes)
+    ids = [file.id for file in list_images(images)]
+    kept = audit_size(audit)
+    first = start or max(10 * len(names), budget // 10)
+    left = len(ids) - kept
+    if budget > left:
+        raise CampaignError(
+            f"{images} has {len(ids)} images; {kept} of them are for the audit, which leaves {max(0, left)} for a budget of "
+            f"{budget}: lower --budget or --audit"
+        )
+    campaign = Campaign(
+        folder.resolve().name, images.resolve(), budget, min(first, budget), batch or max(1, budget // 10), kept,
+        audit_bound(seed, ids, kept), control, double, guesses, strategy, encoder, scale, size, seed,
+        tuple(parse_settings(settings or []).items()),
+    )  # fmt: skip
+    begin(folder, campaign, names)
+    typer.echo(
+        f"{len(ids)} images, {len(names)} classes; {kept} images for the audit, {budget} labels in {campaign.rounds} rounds"
+    )
+    typer.echo(f"next: mcdal campaign serve {folder}")
+
+
+@app.command()
+def serve(
+    folder: Folder,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; others than this machine reach 0.0.0.0.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8000,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="A name that the page is reached by, such as label.example.org.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+) -> None:
+    """Show the page for labeling; train and pick beside it."""
+    with _with_web():
+        from mcdal.campaign.serve import serve as run
+
+        run(folder, host, port, name or [], device, lambda link: typer.echo(f"come in (once): {link}"))
+
+
+@app.command()
+def invite(
+    folder: Folder,
+    url: Annotated[str, typer.Option("--url", help="How people reach the page.")] = "http://127.0.0.1:8000",
+    uses: Annotated[int, typer.Option("--uses", min=1, help="So many people may take the link.")] = 1,
+    days: Annotated[float, typer.Option("--days", min=0.01, help="So long.")] = 7.0,
+    person: Annotated[str | None, typer.Option("--person", help="Let this person in again, on another device.")] = None,
+) -> None:
+    """Make a link that lets people in."""
+    with _with_web():
+        from mcdal.campaign.definition import opened
+        from mcdal.campaign.door import Door
+
+        with opened(folder) as campaign:
+            door = Door(campaign.ledger, campaign.secret)
+            token = door.invite(uses, days, None if person is None else door.named(person))
+    typer.echo(f"{url.rstrip('/')}/enter/{token}")
+
+
+@app.command()
+def remove(folder: Folder, person: Annotated[str, typer.Argument(help="Their name.")]) -> None:
+    """Let somebody in no longer; what they answered stays, and nothing waits for them."""
+    with _with_web():
+        from mcdal.campaign.definition import opened
+        from mcdal.campaign.door import Door
+
+        with opened(folder) as campaign:
+            door = Door(campaign.ledger, campaign.secret)
+            door.remove(door.named(person))
+
+
+@app.command()
+def status(
+    folder: Folder, json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False
+) -> None:
+    """Labels by whom, rounds, the accuracy with its interval, how well people agree."""
+    import json as json_module
+
+    from mcdal.campaign.definition import opened
+    from mcdal.campaign.tell import lines
+    from mcdal.campaign.tell import status as told
+
+    with opened(folder, create=False) as campaign:
+        found = told(campaign)
+    typer.echo(json_module.dumps(found) if json else "\n".join(lines(found)))
+
+
+@app.command()
+def export(
+    folder: Folder,
+    to: Annotated[str, typer.Option("--to", help="csv, parquet, coco or folders.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write, or the folder for folders.")],
+) -> None:
+    """Write all labels in a format that others read."""
+    from mcdal.campaign.definition import opened
+    from mcdal.campaign.export import export as write
+
+    with opened(folder, create=False) as campaign:
+        count = write(campaign, to, out)
+    typer.echo(f"{count} labels: {out}")
+
+
+@app.command()
+def train(
+    folder: Folder, device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
+) -> None:
+    """Train and pick as far as answers reach; `serve` does it by itself."""
+    from mcdal import console
+    from mcdal.campaign.trainer import train as go_on
+
+    with stoppable(), console.listener(False, False) as listen:
+        go_on(folder, device, listen)
+
+
+@app.command()
+def classes(folder: Folder, add: Annotated[list[str], typer.Option("--add", help="A new class.")]) -> None:
+    """Add classes while people work: labels that were given stay valid."""
+    from mcdal.campaign.definition import opened
+
+    with opened(folder) as campaign:
+        campaign.ledger.add_classes(add)
+        typer.echo(", ".join(campaign.ledger.classes()))
+
+
+def class_names(given: str) -> list[str]:
+    """From a list with commas, or from a file with a name a line. CampaignError for a name that is given twice."""
+    path = Path(given)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else given.split(",")
+    names = [line.strip() for line in lines if line.strip()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise CampaignError(f"the class {twice[0]!r} is named twice")
+    return names
+
+
+@contextmanager
+def _with_web() -> Iterator[None]:
+    """CampaignError that names the extra to install where it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("fastapi", "uvicorn", "itsdangerous", "starlette"):
+            raise
+        raise CampaignError(f"the page needs {error.name}: pip install 'mcdal[web]'") from error

@@ -1,0 +1,120 @@
+"""What a campaign is: which images, which classes, how many labels, and how it goes on."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from mcdal.campaign.ledger import Ledger
+from mcdal.campaign_tables import campaigns
+from mcdal.checked import at_least
+from mcdal.database import Database
+from mcdal.errors import CampaignError, ConfigError
+
+SCALES = ("full", "small")
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What does not change while people work.
+
+    images: the folder; ids are paths within it. budget, start, batch: labels in all, of the first round and of each later one.
+    audit: images that are labeled first and never trained on nor picked, so that accuracy has an honest estimate; `audit_below`
+    says which they are, new images included: those whose number drawn from `seed` and id is smaller. control: share of each later
+    batch that is drawn at random. double: share of the images that two people label. guesses: whether people may see the model's.
+    strategy, encoder, scale, settings: as in `mcdal run`.
+    """
+
+    name: str
+    images: Path
+    budget: int
+    start: int
+    batch: int
+    audit: int
+    audit_below: float
+    control: float = 0.1
+    double: float = 0.05
+    guesses: bool = False
+    strategy: str = "alfa_mix"
+    encoder: str | None = None
+    scale: str = "full"
+    size: int = 64
+    seed: int = 0
+    settings: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        at_least(self, "campaign", 1, "budget", "start", "batch", "audit", "size")
+        at_least(self, "campaign", 0, "double", "control")
+        for name in ("double", "control"):
+            if getattr(self, name) >= 1:
+                raise ConfigError(f"campaign.{name} = {getattr(self, name)}: give a share below 1")
+        if self.scale not in SCALES:
+            raise ConfigError(f"campaign.scale = {self.scale!r}: there are {', '.join(SCALES)}")
+        if self.start > self.budget:
+            raise ConfigError(
+                f"campaign.start = {self.start}: the first round would take more than the budget of {self.budget} labels"
+            )
+
+    @property
+    def rounds(self) -> int:
+        """A first one, then batches until the budget is spent; the audit images are not of it."""
+        return 1 + -(-(self.budget - self.start) // self.batch)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A campaign with its store: close it after use. run_id: of the run that it is."""
+
+    campaign: Campaign
+    run_id: str
+    folder: Path
+    database: Database
+    secret: str
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.database, self.campaign.name)
+
+    def close(self) -> None:
+        self.database.close()
+
+    def __enter__(self) -> "Opened":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def opened(folder: Path, create: bool = True) -> Opened:
+    """The campaign of this folder. CampaignError where there is none."""
+    if not (folder / "mcdal.db").exists():
+        raise CampaignError(f"there is no campaign in {folder}: `mcdal campaign new {folder} --images DIR` begins one")
+    database = Database(folder, create)
+    try:
+        with database.read() as connection:
+            row = connection.execute(select(campaigns)).first()
+        if row is None:
+            raise CampaignError(
+                f"{database.path} holds no campaign: `mcdal campaign new` begins one in a folder of its own"
+            )
+        return Opened(from_json(row.campaign_id, row.config), row.config["run_id"], folder, database, row.secret)
+    except BaseException:
+        database.close()
+        raise
+
+
+def to_json(campaign: Campaign, run_id: str) -> dict[str, Any]:
+    """Without its name, which is the campaign's id."""
+    given = asdict(campaign) | {"images": str(campaign.images), "settings": [list(pair) for pair in campaign.settings]}
+    del given["name"]
+    return given | {"run_id": run_id}
+
+
+def from_json(name: str, given: dict[str, Any]) -> Campaign:
+    known = {field.name for field in fields(Campaign)}
+    given = {key: value for key, value in given.items() if key != "run_id"}
+    if foreign := sorted(set(given) - known):
+        raise CampaignError(f"the campaign {name!r} was begun by a newer mcdal ({', '.join(foreign)}): upgrade it")
+    settings = tuple((path, text) for path, text in given["settings"])
+    return Campaign(name, **{**given, "images": Path(given["images"]), "settings": settings})

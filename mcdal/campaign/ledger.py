@@ -1,0 +1,440 @@
+"""Who is asked what, and what they say: every answer in one transaction, said twice it counts once.
+
+A question is given to one person at a time (to as many as answers are wanted of it), by a lease that runs out. What was
+answered is never changed: taking an answer back is a row as well, and `questions` and `standing` follow from these rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from mcdal.campaign.decide import Answer, decide
+from mcdal.campaign_tables import answers, campaign_classes, leases, people, questions, standing
+from mcdal.database import Database
+from mcdal.errors import CampaignError
+
+LEASE = timedelta(minutes=10)
+VERDICTS = ("label", "cannot_tell", "skip")
+
+Arm = Literal["start", "strategy", "control", "audit"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """An image that people are asked about. why: sentences. guess: the model's class number, with its confidence."""
+
+    sample_id: str
+    round: int
+    rank: int
+    arm: Arm
+    wanted: int = 1
+    why: Sequence[str] = ()
+    guess: int | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Given:
+    """One answer as it comes from a person. key: made once by whoever gives it, and kept when it is sent again."""
+
+    key: str
+    sample_id: str
+    verdict: str
+    value: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of an answer. recorded, repeated: it is kept. refused: it is not, and the message says why."""
+
+    key: str
+    status: Literal["recorded", "repeated", "refused"]
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A question that is closed. by: the names of those whose answer it is; at: when the last of them gave it."""
+
+    sample_id: str
+    arm: Arm
+    verdict: Literal["label", "cannot_tell", "withdrawn"]
+    value: int | None
+    by: tuple[str, ...]
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of a campaign, or of one round of it. labels: closed ones that have a class."""
+
+    asked: int
+    closed: int
+    labels: int
+
+
+@dataclass
+class Ledger:
+    """The questions and answers of one campaign in a store. now: the clock, for tests."""
+
+    database: Database
+    campaign: str
+    now: Any = field(default=lambda: datetime.now(UTC))
+
+    # Questions
+
+    def ask(self, asked: Sequence[Question]) -> None:
+        """Adds those that are new. A question that is there stays as it is, whatever its round."""
+        rows = [
+            {
+                "campaign_id": self.campaign, "sample_id": q.sample_id, "round": q.round, "rank": q.rank, "arm": q.arm,
+                "wanted": q.wanted, "given": 0, "why": list(q.why), "guess": q.guess, "confidence": q.confidence,
+                "asked_at": self._time(),
+            }
+            for q in asked
+        ]  # fmt: skip
+        if rows:
+            with self.database.write() as connection:
+                connection.execute(sqlite_insert(questions).on_conflict_do_nothing(), rows)
+
+    def explain(self, told: Mapping[str, tuple[int | None, float | None, Sequence[str]]]) -> None:
+        """Sets the guess, its confidence and the reasons of questions that are open."""
+        with self.database.write() as connection:
+            for id, (guess, confidence, why) in told.items():
+                values = {"guess": guess, "confidence": confidence, "why": list(why)}
+                connection.execute(update(questions).where(self._of(id)).values(**values))
+
+    def withdraw(self, ids: Sequence[str]) -> None:
+        """Closes questions that cannot be answered any more, because the image has gone. What was answered stays."""
+        closed = {"verdict": "withdrawn", "value": None, "closed_at": self._time()}
+        with self.database.write() as connection:
+            for id in ids:
+                connection.execute(
+                    update(questions).where(self._of(id), questions.c.closed_at.is_(None)).values(**closed)
+                )
+
+    def next(self, person: str, count: int, held: Sequence[str] = (), guessed: int | None = None) -> list[Question]:
+        """Up to `count` questions for this person, leased to them; leases of what they hold are renewed.
+
+        Open ones that have fewer answers and leases of others than wanted, in the order of rounds and ranks; those that the
+        person skipped come after all others, those that they answered never. guessed: only those with this guess.
+        """
+        now = self._time()
+        q, mine, others = questions.c, standing.alias(), leases.alias()
+        busy = (
+            select(func.count())
+            .select_from(others)
+            .where(
+                others.c.campaign_id == self.campaign, others.c.sample_id == q.sample_id, others.c.person_id != person,
+                others.c.until > now, others.c.until <= now + LEASE,  # of a clock that has jumped back, a lease ends too
+            )
+            .scalar_subquery()
+        )  # fmt: skip
+        on = (mine.c.campaign_id == self.campaign) & (mine.c.sample_id == q.sample_id) & (mine.c.person_id == person)
+        query = (
+            select(questions)
+            .outerjoin(mine, on)
+            .where(
+                q.campaign_id == self.campaign, q.closed_at.is_(None), q.given + busy < q.wanted,
+                mine.c.verdict.is_(None) | (mine.c.verdict == "skip"),
+            )
+            .order_by(mine.c.verdict.is_not(None), mine.c.answer_id, q.round, q.rank)
+            .limit(count)
+        )  # fmt: skip
+        if held:
+            query = query.where(q.sample_id.not_in(held))
+        if guessed is not None:
+            query = query.where(q.guess == guessed)
+        with self.database.write() as connection:
+            self._renew(connection, person, held, now)
+            found = [_question(row) for row in connection.execute(query)] if count > 0 else []
+            self._lease(connection, person, [question.sample_id for question in found], now)
+        return found
+
+    def question(self, id: str) -> Question | None:
+        with self.database.read() as connection:
+            row = connection.execute(select(questions).where(self._of(id))).one_or_none()
+        return None if row is None else _question(row)
+
+    def guesses(self, person: str) -> list[tuple[int, int]]:
+        """Guessed classes of the open questions that this person has not answered, with how many, the commonest first."""
+        q, mine = questions.c, standing.alias()
+        on = (mine.c.campaign_id == self.campaign) & (mine.c.sample_id == q.sample_id) & (mine.c.person_id == person)
+        query = (
+            select(q.guess, func.count().label("n"))
+            .select_from(questions.outerjoin(mine, on))
+            .where(
+                q.campaign_id == self.campaign, q.closed_at.is_(None), q.guess.is_not(None), mine.c.verdict.is_(None)
+            )
+            .group_by(q.guess)
+            .order_by(func.count().desc(), q.guess)
+        )
+        with self.database.read() as connection:
+            return [(guess, n) for guess, n in connection.execute(query)]
+
+    # Answers
+
+    def answer(self, person: str, given: Sequence[Given]) -> list[Receipt]:
+        """Records these, in their order, in one transaction: when this returns they are on the disk."""
+        with self.database.write() as connection:
+            classes = self._class_count(connection)
+            return [self._answer(connection, person, each, classes) for each in given]
+
+    def undo(self, person: str, key: str, of: str) -> tuple[Receipt, Question | None]:
+        """Takes back an answer of this person; gives its question, which is leased to them again."""
+        a = answers.c
+        with self.database.write() as connection:
+            if self._known(connection, key) is not None:
+                row = connection.execute(select(a.sample_id).where(a.campaign_id == self.campaign, a.key == of)).first()
+                again = None if row is None else self._row(connection, row[0])
+                return Receipt(key, "repeated"), None if again is None else _question(again)
+            s = standing.c
+            mine = select(standing).where(s.campaign_id == self.campaign, s.person_id == person, s.key == of)
+            row = connection.execute(mine).one_or_none()
+            if row is None:
+                return Receipt(
+                    key, "refused", "There is no such answer to take back: it was replaced, or is not yours."
+                ), None
+            self._record(connection, person, Given(key, row.sample_id, "undo"), takes_back=of)
+            connection.execute(
+                delete(standing).where(
+                    s.campaign_id == self.campaign, s.sample_id == row.sample_id, s.person_id == person
+                )
+            )
+            self._settle(connection, row.sample_id)
+            self._lease(connection, person, [row.sample_id], self._time())
+            question = self._row(connection, row.sample_id)
+        return Receipt(key, "recorded"), None if question is None else _question(question)
+
+    def _answer(self, connection: Connection, person: str, given: Given, classes: int) -> Receipt:
+        before = self._known(connection, given.key)
+        if before is not None:
+            same = (before.sample_id, before.person_id) == (given.sample_id, person)
+            return (
+                Receipt(given.key, "repeated") if same else Receipt(given.key, "refused", "This key was used before.")
+            )
+        if problem := self._problem(connection, given, classes):
+            return Receipt(given.key, "refused", problem)
+        number = self._record(connection, person, given)
+        row = {
+            "campaign_id": self.campaign, "sample_id": given.sample_id, "person_id": person, "answer_id": number,
+            "verdict": given.verdict, "value": given.value, "key": given.key,
+        }  # fmt: skip
+        s = standing.c
+        connection.execute(
+            delete(standing).where(
+                s.campaign_id == self.campaign, s.sample_id == given.sample_id, s.person_id == person
+            )
+        )
+        connection.execute(insert(standing).values(**row))
+        self._settle(connection, given.sample_id)
+        lease = leases.c
+        connection.execute(
+            delete(leases).where(
+                lease.campaign_id == self.campaign, lease.sample_id == given.sample_id, lease.person_id == person
+            )
+        )
+        return Receipt(given.key, "recorded")
+
+    def _problem(self, connection: Connection, given: Given, classes: int) -> str:
+        """Why an answer cannot be kept; empty where it can."""
+        if given.verdict not in VERDICTS:
+            return f"{given.verdict!r} is no answer: label, cannot_tell or skip."
+        if given.verdict == "label" and not (given.value is not None and 0 <= given.value < classes):
+            return f"There is no class {given.value}."
+        if given.verdict != "label" and given.value is not None:
+            return f"A class goes with a label, not with {given.verdict}."
+        row = self._row(connection, given.sample_id)
+        if row is None:
+            return f"Nobody asked about {given.sample_id!r}."
+        return "This image has gone: it is not asked about any more." if row.verdict == "withdrawn" else ""
+
+    def _record(self, connection: Connection, person: str, given: Given, takes_back: str | None = None) -> int:
+        row = {
+            "campaign_id": self.campaign, "sample_id": given.sample_id, "person_id": person, "verdict": given.verdict,
+            "value": given.value, "seconds": given.seconds, "at": self._time(), "key": given.key, "takes_back": takes_back,
+        }  # fmt: skip
+        result = connection.execute(insert(answers).values(**row))
+        assert result.inserted_primary_key is not None
+        return int(result.inserted_primary_key[0])
+
+    def _settle(self, connection: Connection, id: str) -> None:
+        """What the standing answers of an image add up to now."""
+        row = self._row(connection, id)
+        assert row is not None
+        s = standing.c
+        query = (
+            select(s.verdict, s.value).where(s.campaign_id == self.campaign, s.sample_id == id).order_by(s.answer_id)
+        )
+        said = [Answer(verdict, value) for verdict, value in connection.execute(query)]
+        decision = decide(said, row.wanted, row.closed_at is not None, self._people(connection))
+        values: dict[str, Any] = {
+            "wanted": decision.wanted, "verdict": decision.verdict, "value": decision.value,
+            "given": sum(answer.verdict != "skip" for answer in said),
+        }  # fmt: skip
+        same = (
+            decision.closed
+            and row.closed_at is not None
+            and (row.verdict, row.value) == (decision.verdict, decision.value)
+        )
+        if not same:
+            values["closed_at"] = self._time() if decision.closed else None
+        connection.execute(update(questions).where(self._of(id)).values(**values))
+
+    def settle(self) -> None:
+        """Looks again at all open questions that have an answer: after somebody has left, some may wait for nobody."""
+        q = questions.c
+        query = select(q.sample_id).where(q.campaign_id == self.campaign, q.closed_at.is_(None), q.given > 0)
+        with self.database.write() as connection:
+            for id in connection.execute(query).scalars().all():
+                self._settle(connection, id)
+
+    # What there is
+
+    def outcomes(self, arms: Sequence[Arm] | None = None) -> list[Outcome]:
+        """The closed questions, in the order in which they were asked."""
+        q, s, p = questions.c, standing.c, people.c
+        query = select(questions).where(q.campaign_id == self.campaign, q.closed_at.is_not(None))
+        if arms is not None:
+            query = query.where(q.arm.in_(arms))
+        said = (
+            select(s.sample_id, s.verdict, s.value, p.name)
+            .join(people, (p.campaign_id == s.campaign_id) & (p.person_id == s.person_id))
+            .where(s.campaign_id == self.campaign, s.verdict != "skip")
+            .order_by(s.answer_id)
+        )
+        with self.database.read() as connection:
+            whose: dict[tuple[str, str, int | None], list[str]] = {}
+            for id, verdict, value, name in connection.execute(said):
+                whose.setdefault((id, verdict, value), []).append(name)
+            rows = connection.execute(query.order_by(q.round, q.rank)).all()
+        return [
+            Outcome(
+                r.sample_id, r.arm, r.verdict, r.value, tuple(whose.get((r.sample_id, r.verdict, r.value), ())),
+                r.closed_at.replace(tzinfo=UTC),
+            )
+            for r in rows
+        ]  # fmt: skip
+
+    def progress(self, round: int | None = None, arms: Sequence[Arm] | None = None) -> Progress:
+        """Of a round, or of the whole campaign; of these arms, or of all."""
+        q = questions.c
+        query = select(func.count(), func.count(q.closed_at), func.count(q.value)).where(q.campaign_id == self.campaign)
+        if round is not None:
+            query = query.where(q.round == round)
+        if arms is not None:
+            query = query.where(q.arm.in_(arms))
+        with self.database.read() as connection:
+            return Progress(*connection.execute(query).one())
+
+    def last_round(self) -> int | None:
+        """The newest round that was asked; None before the first."""
+        q = questions.c
+        with self.database.read() as connection:
+            newest: int | None = connection.execute(
+                select(func.max(q.round)).where(q.campaign_id == self.campaign)
+            ).scalar_one()
+        return newest
+
+    def labels_of(self, person: str) -> int:
+        """How many labels of this person stand."""
+        s = standing.c
+        query = select(func.count()).where(s.campaign_id == self.campaign, s.person_id == person, s.verdict == "label")
+        with self.database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def said(self, person: str, id: str) -> Answer | None:
+        """This person's answer that stands."""
+        s = standing.c
+        query = select(s.verdict, s.value).where(
+            s.campaign_id == self.campaign, s.person_id == person, s.sample_id == id
+        )
+        with self.database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else Answer(*row)
+
+    def answered(self, person: str, key: str) -> Answer | None:
+        """What this person said with this key, whether or not it stands."""
+        a = answers.c
+        query = select(a.verdict, a.value).where(a.campaign_id == self.campaign, a.person_id == person, a.key == key)
+        with self.database.read() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else Answer(*row)
+
+    # Classes
+
+    def classes(self) -> tuple[str, ...]:
+        """Names by their numbers."""
+        c = campaign_classes.c
+        query = select(c.name).where(c.campaign_id == self.campaign).order_by(c.number)
+        with self.database.read() as connection:
+            return tuple(connection.execute(query).scalars())
+
+    def add_classes(self, names: Sequence[str]) -> None:
+        """Behind those that there are, whose numbers and labels stay. CampaignError for a name that is there, or no name."""
+        with self.database.write() as connection:
+            there = set(connection.execute(
+                select(campaign_classes.c.name).where(campaign_classes.c.campaign_id == self.campaign)
+            ).scalars())  # fmt: skip
+            for number, name in enumerate(names, len(there)):
+                if not name.strip() or name in there:
+                    raise CampaignError(f"the class {name!r} is {'there already' if name in there else 'empty'}")
+                there.add(name)
+                row = {"campaign_id": self.campaign, "number": number, "name": name, "added_at": self._time()}
+                connection.execute(insert(campaign_classes).values(**row))
+
+    # Inside
+
+    def _of(self, id: str) -> Any:
+        return (questions.c.campaign_id == self.campaign) & (questions.c.sample_id == id)
+
+    def _row(self, connection: Connection, id: str) -> Any:
+        return connection.execute(select(questions).where(self._of(id))).one_or_none()
+
+    def _known(self, connection: Connection, key: str) -> Any:
+        a = answers.c
+        query = select(a.sample_id, a.person_id).where(a.campaign_id == self.campaign, a.key == key)
+        return connection.execute(query).one_or_none()
+
+    def _class_count(self, connection: Connection) -> int:
+        query = select(func.count()).where(campaign_classes.c.campaign_id == self.campaign)
+        return int(connection.execute(query).scalar_one())
+
+    def _people(self, connection: Connection) -> int:
+        """How many there are who could answer; one at least, whoever it is that does."""
+        p = people.c
+        query = select(func.count()).where(p.campaign_id == self.campaign, p.removed_at.is_(None))
+        return max(1, int(connection.execute(query).scalar_one()))
+
+    def _renew(self, connection: Connection, person: str, held: Sequence[str], now: datetime) -> None:
+        lease = leases.c
+        connection.execute(delete(leases).where(lease.campaign_id == self.campaign, lease.until <= now))
+        if held:
+            mine = (lease.campaign_id == self.campaign) & (lease.person_id == person) & lease.sample_id.in_(held)
+            connection.execute(update(leases).where(mine).values(until=now + LEASE))
+
+    def _lease(self, connection: Connection, person: str, ids: Sequence[str], now: datetime) -> None:
+        rows = [
+            {"campaign_id": self.campaign, "sample_id": id, "person_id": person, "until": now + LEASE} for id in ids
+        ]
+        if rows:
+            statement = sqlite_insert(leases)
+            primary = ["campaign_id", "sample_id", "person_id"]
+            renewed = {"until": statement.excluded.until}
+            connection.execute(statement.on_conflict_do_update(index_elements=primary, set_=renewed), rows)
+
+    def _time(self) -> datetime:
+        """UTC without a time zone, as the columns keep it."""
+        at: datetime = self.now()
+        return at.astimezone(UTC).replace(tzinfo=None)
+
+
+def _question(row: Any) -> Question:
+    return Question(
+        row.sample_id, row.round, row.rank, row.arm, row.wanted, tuple(row.why), row.guess, row.confidence
+    )  # fmt: skip

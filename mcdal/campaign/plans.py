@@ -1,0 +1,80 @@
+"""A campaign as a run of the loop: its recipe, and how it begins."""
+
+import math
+import secrets
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import insert, select
+
+from mcdal.campaign.definition import Campaign, to_json
+from mcdal.campaign.images import CampaignImages
+from mcdal.campaign.ledger import Ledger
+from mcdal.campaign_tables import campaigns
+from mcdal.config import Config, Protocol
+from mcdal.database import Database
+from mcdal.errors import CampaignError
+from mcdal.plan import Plan
+from mcdal.recipes.base import frozen, paper, small
+from mcdal.registry import load
+from mcdal.settings import canonical, override
+from mcdal.training import Training
+
+EPOCHS, STEPS = 50, 100
+Z = 1.96
+"""Deviations of the normal distribution that 95 % lie within."""
+
+
+def audit_size(wanted: float) -> int:
+    """How many images make the half width of the accuracy's interval `wanted` at worst, .05 for 385; 1 and more are a number."""
+    if wanted >= 1 and wanted == int(wanted):
+        return int(wanted)
+    if not 0 < wanted < 0.5:
+        raise CampaignError(
+            f"--audit {wanted}: give the half width of an interval, such as 0.05, or a number of images"
+        )
+    return math.ceil((Z / (2 * wanted)) ** 2)
+
+
+def plan_of(campaign: Campaign, folder: Path) -> Plan:
+    """The run that a campaign in this folder is."""
+    source = CampaignImages(
+        campaign.images, folder, campaign.name, campaign.seed, campaign.audit_below, campaign.size
+    )  # fmt: skip
+    config = replace(
+        paper(source, load("strategies", campaign.strategy)()),
+        training=Training(epochs=EPOCHS, steps_per_epoch=STEPS),
+        protocol=Protocol(
+            campaign.start, campaign.batch, campaign.rounds, total=campaign.budget, control=campaign.control
+        ),
+    )
+    if campaign.scale == "small":
+        config = small(config)
+    if campaign.encoder is not None:
+        config = frozen(config, load("encoders", campaign.encoder)())
+    given = dict(campaign.settings)
+    made: Config = override(config, given)
+    return Plan(made, campaign.seed, campaign.name, campaign.scale, canonical(made, given), campaign.strategy)
+
+
+def begin(folder: Path, campaign: Campaign, classes: list[str]) -> None:
+    """Makes the store of a campaign. CampaignError where there is one in this folder, or the classes cannot be."""
+    if len(classes) < 2:
+        raise CampaignError(f"{len(classes)} class given: two are the least to tell apart")
+    plan = plan_of(campaign, folder)  # what cannot be is said before anything is written
+    database = Database(folder)
+    try:
+        with database.read() as connection:
+            there = connection.execute(select(campaigns.c.campaign_id)).scalars().first()
+        if there is not None:
+            raise CampaignError(f"{database.path} holds the campaign {there!r} already: give another folder")
+        row = {
+            "campaign_id": campaign.name, "config": to_json(campaign, plan.run_id), "secret": secrets.token_urlsafe(32),
+            "created_at": datetime.now(UTC).replace(tzinfo=None),
+        }  # fmt: skip
+        with database.write() as connection:
+            connection.execute(insert(campaigns).values(**row))
+        Ledger(database, campaign.name).add_classes(classes)
+    finally:
+        database.close()

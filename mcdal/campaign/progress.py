@@ -1,0 +1,66 @@
+"""How a campaign stands, from the store alone: cheap enough to be asked every second."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy import stats
+from sqlalchemy import func, select
+
+from mcdal import schema
+from mcdal.campaign.definition import Opened
+from mcdal.campaign.ledger import Arm
+
+State = Literal["asks", "full", "finished"]
+PICKED: tuple[Arm, ...] = ("start", "strategy", "control")
+"""What counts against the budget."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """On `labels` audit images, never trained on nor picked. low, high: Wilson's 95 % interval. round: the model's."""
+
+    value: float
+    low: float
+    high: float
+    labels: int
+    round: int
+
+
+def state(campaign: Opened) -> State:
+    """asks: people are asked. full: what was asked is answered, or nothing was asked yet, and the trainer has to go on."""
+    if finished_rounds(campaign) >= campaign.campaign.rounds:
+        return "finished"
+    progress = campaign.ledger.progress()
+    return "asks" if progress.closed < progress.asked else "full"
+
+
+def finished_rounds(campaign: Opened) -> int:
+    r = schema.rounds.c
+    query = select(func.count(r.finished_at)).where(r.run_id == campaign.run_id)
+    with campaign.database.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def accuracy(campaign: Opened) -> Accuracy | None:
+    """Of the newest model; None before the first."""
+    m, r = schema.metrics.c, schema.rounds.c
+    query = (
+        select(m.round, m.value)
+        .join(schema.rounds, (r.run_id == m.run_id) & (r.round == m.round))
+        .where(m.run_id == campaign.run_id, m.name == "test/accuracy", r.finished_at.is_not(None))
+        .order_by(m.round.desc())
+        .limit(1)
+    )
+    with campaign.database.read() as connection:
+        row = connection.execute(query).one_or_none()
+    labels = campaign.ledger.progress(arms=("audit",)).labels
+    if row is None or not labels:
+        return None
+    low, high = interval(row.value, labels)
+    return Accuracy(row.value, low, high, labels, row.round)
+
+
+def interval(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of n."""
+    found = stats.binomtest(round(share * n), n).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)

@@ -1,0 +1,158 @@
+"""`mcdal campaign serve`: the page, and beside it the trainer as a process of its own whenever a round is full."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mcdal.campaign.definition import Opened, opened
+from mcdal.campaign.door import Door
+from mcdal.campaign.progress import PICKED, state
+from mcdal.campaign.web import Beside, make_app
+from mcdal.errors import CampaignError
+from mcdal.locks import is_locked
+
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_TO_STOP = 30.0
+PATIENCE = (10.0, 600.0)
+"""Seconds before a trainer that failed is begun again: at first, and at most; each time twice as many."""
+START = "from mcdal.cli import main; main()"
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
+
+
+def serve(folder: Path, host: str, port: int, names: list[str], device: str, tell: Callable[[str], None]) -> None:
+    """Serves until Ctrl-C. names: other names that the page may be asked for by. tell: is given the links.
+
+    CampaignError where another server is at work on this campaign.
+    """
+    import uvicorn
+
+    with opened(folder) as campaign, only_server(folder):
+        beside = Beside()
+        hosts = [*LOOPBACK, *names] if host in LOOPBACK or names else ["*"]
+        app = make_app(campaign, beside, hosts)
+        server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", server_header=False))
+        with beside_people(campaign, device, beside):
+            tell(f"http://{_shown(host)}:{port}/enter/{Door(campaign.ledger, campaign.secret).invite()}")
+            server.run()
+
+
+@contextmanager
+def only_server(folder: Path) -> Iterator[None]:
+    """CampaignError where another one serves this campaign."""
+    lock = FileLock(folder / "serve.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise CampaignError(f"another server is at work on {folder}: people can use that one") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass
+class Trainer:
+    """Looks every second whether there is something to do, and does it in a process of its own."""
+
+    campaign: Opened
+    device: str
+    beside: Beside
+    _process: "subprocess.Popen[bytes] | None" = None
+    _failures: int = 0
+    _not_before: float = 0.0
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    def watch(self) -> None:
+        while not self._stopping.wait(SECONDS_BETWEEN_LOOKS):
+            self.look()
+
+    def look(self) -> None:
+        """One look: reaps what has ended, begins what is wanted."""
+        if self._process is not None:
+            code = self._process.poll()
+            if code is None:
+                return
+            self._process = None
+            self._ended(code)
+        there = state(self.campaign)
+        if there == "finished":
+            self.beside.phase, self.beside.message = "finished", "All labels that were wanted are given. Thank you!"
+        elif there == "asks":
+            self.beside.phase, self.beside.message = "labeling", ""
+        elif time.monotonic() >= self._not_before and not is_locked(self._run_folder / "lock"):
+            self._begin()
+
+    def stop(self) -> None:
+        """The trainer keeps its state, as at Ctrl-C, and is ended where it does not in time."""
+        self._stopping.set()
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT if os.name != "nt" else signal.SIGTERM)
+            try:
+                self._process.wait(SECONDS_TO_STOP)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+
+    @property
+    def _run_folder(self) -> Path:
+        return self.campaign.folder / "runs" / self.campaign.run_id
+
+    @property
+    def _log(self) -> Path:
+        return self.campaign.folder / "trainer.log"
+
+    def _begin(self) -> None:
+        labels = self.campaign.ledger.progress(arms=PICKED).labels
+        self.beside.phase = "training"
+        self.beside.message = (
+            f"Training on {labels} labels and picking new images." if labels else "Looking at all images."
+        )
+        command = [sys.executable, "-P", "-c", START, "campaign", "train", str(self.campaign.folder)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--device", self.device], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,  # Ctrl-C is for the server, which tells it
+            )  # fmt: skip
+
+    def _ended(self, code: int) -> None:
+        if code == 0:
+            self._failures, self._not_before = 0, 0.0
+            return
+        self._failures += 1
+        wait = min(PATIENCE[0] * 2 ** (self._failures - 1), PATIENCE[1])
+        self._not_before = time.monotonic() + wait
+        self.beside.phase = "stopped"
+        self.beside.message = (
+            f"Training stopped: {last_words(self._log)} It is tried again in {wait:.0f} s; labels are safe."
+        )
+
+
+@contextmanager
+def beside_people(campaign: Opened, device: str, beside: Beside) -> Iterator[Trainer]:
+    """The trainer, watched over in a thread."""
+    trainer = Trainer(campaign, device, beside)
+    thread = threading.Thread(target=trainer.watch, name="trainer", daemon=True)
+    thread.start()
+    try:
+        yield trainer
+    finally:
+        trainer.stop()
+        thread.join(SECONDS_TO_STOP)
+
+
+def last_words(log: Path) -> str:
+    """The last line that says something."""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1].removeprefix("error: ").rstrip(".") + "." if lines else "it said nothing."
+
+
+def _shown(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(host, host)

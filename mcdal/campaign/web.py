@@ -1,0 +1,305 @@
+"""The page of a campaign over HTTP: who comes in by an invitation gets images, gives answers, takes them back."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs
+
+from fastapi import Cookie, Depends, FastAPI, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from itsdangerous import BadSignature, URLSafeSerializer
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from mcdal.campaign.definition import Opened
+from mcdal.campaign.door import Door, Person
+from mcdal.campaign.ledger import Given, Ledger, Question
+from mcdal.campaign.progress import PICKED, accuracy, finished_rounds
+from mcdal.campaign.showing import Pictures, Size
+from mcdal.campaign.sign_in import sign_in_page
+from mcdal.errors import CampaignError, McdalError, PoolError
+
+COOKIE = "mcdal_session"
+MOST_BYTES = 256 * 1024
+"""Of a request: 200 answers with long ids are a tenth of it."""
+MEDIA = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Next(Strict):
+    count: int = Field(ge=0, le=48)
+    held: list[Annotated[str, Field(max_length=4096)]] = Field(default=[], max_length=5000)
+    grid: bool = False
+
+
+class Said(Strict):
+    key: str = Field(min_length=8, max_length=64)
+    id: str = Field(max_length=4096)
+    verdict: Literal["label", "skip", "cannot_tell"]
+    value: int | None = None
+    seconds: float | None = Field(default=None, ge=0, le=86_400)
+
+
+class Answers(Strict):
+    answers: list[Said] = Field(max_length=200)
+
+
+class Undo(Strict):
+    key: str = Field(min_length=8, max_length=64)
+    of: str = Field(min_length=8, max_length=64)
+
+
+@dataclass
+class Beside:
+    """What goes on beside the people; whoever runs the trainer keeps it up to date."""
+
+    phase: Literal["labeling", "training", "finished", "stopped"] = "labeling"
+    message: str = ""
+
+
+class UnwelcomeError(Exception):
+    """A request that is turned away. code: for the page; the message is for a person."""
+
+    def __init__(self, status: int, code: str, message: str):
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+def make_app(campaign: Opened, beside: Beside, hosts: list[str]) -> FastAPI:
+    """The application. hosts: names by which it may be asked for; any other is refused, as a page elsewhere would use it."""
+    site = Site(campaign, beside)
+    app = FastAPI(title="mcdal campaign", docs_url=None, redoc_url=None, openapi_url=None)
+    app.middleware("http")(_guarded)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
+    for kind, handler in (
+        (UnwelcomeError, _unwelcome), (RequestValidationError, _not_understood), (McdalError, _in_words)
+    ):  # fmt: skip
+        app.add_exception_handler(kind, handler)
+
+    def visitor(mcdal_session: Annotated[str | None, Cookie()] = None) -> "Visitor":
+        return site.visitor(mcdal_session)
+
+    def author(
+        who: Annotated["Visitor", Depends(visitor)], x_csrf: Annotated[str | None, Header()] = None
+    ) -> "Visitor":
+        if not site.door.is_csrf(who.session, x_csrf):
+            raise UnwelcomeError(403, "csrf", "This page is out of date: load it again.")
+        return who
+
+    Here = Annotated[Visitor, Depends(visitor)]
+    Writes = Annotated[Visitor, Depends(author)]
+
+    @app.get("/")
+    def page(mcdal_session: Annotated[str | None, Cookie()] = None) -> Response:
+        if site.door.who(mcdal_session) is None:
+            return HTMLResponse(sign_in_page(campaign.campaign.name), 401)
+        return HTMLResponse(site.files["label.html"], headers={"Cache-Control": "no-cache"})
+
+    @app.get("/enter/{token}")
+    def invitation(token: str) -> Response:
+        try:
+            person = site.door.names(token)
+        except CampaignError as error:
+            return HTMLResponse(sign_in_page(campaign.campaign.name, problem=str(error)), 410)
+        return HTMLResponse(sign_in_page(campaign.campaign.name, token, "" if person is None else person.name))
+
+    @app.post("/enter/{token}")
+    async def enter(token: str, request: Request) -> Response:
+        given = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=4)
+        name = given.get("name", [""])[0]
+        try:
+            person = site.door.enter(token, name)
+        except CampaignError as error:
+            return HTMLResponse(sign_in_page(campaign.campaign.name, token, problem=str(error)), 409)
+        response = RedirectResponse("/", 303)
+        response.set_cookie(
+            COOKIE, site.door.session(person), max_age=30 * 86_400, httponly=True, samesite="strict",
+            secure=request.url.scheme == "https",
+        )  # fmt: skip
+        return response
+
+    @app.post("/sign-out")
+    def sign_out(who: Writes) -> Response:
+        response = Response(status_code=204)
+        response.delete_cookie(COOKIE)
+        return response
+
+    @app.get("/api/state")
+    def state(who: Here) -> dict[str, Any]:
+        return site.state(who)
+
+    @app.post("/api/next")
+    def following(who: Writes, wanted: Next) -> dict[str, Any]:
+        return {"items": site.items(who.person, wanted), "state": site.state(who)}
+
+    @app.post("/api/answers")
+    def answers(who: Writes, given: Answers) -> dict[str, Any]:
+        said = [Given(a.key, a.id, a.verdict, a.value, a.seconds) for a in given.answers]
+        receipts = site.ledger.answer(who.person.person_id, said)
+        return {"results": [vars(receipt) for receipt in receipts], "state": site.state(who)}
+
+    @app.post("/api/undo")
+    def undo(who: Writes, wanted: Undo) -> dict[str, Any]:
+        before = site.ledger.answered(who.person.person_id, wanted.of)
+        receipt, question = site.ledger.undo(who.person.person_id, wanted.key, wanted.of)
+        item = None if question is None else site.item(question, before)
+        told: dict[str, Any] = {name: value for name, value in vars(receipt).items() if name != "key"}
+        return told | {"item": item, "state": site.state(who)}
+
+    @app.get("/image/{token}")
+    def image(who: Here, token: str) -> Response:
+        return site.show(token, "image")
+
+    @app.get("/thumb/{token}")
+    def thumb(who: Here, token: str) -> Response:
+        return site.show(token, "thumb")
+
+    @app.get("/static/{name}")
+    def static(name: str) -> Response:
+        content = site.files.get(name)
+        ending = name.rpartition(".")[2]
+        if content is None or ending not in MEDIA:
+            raise UnwelcomeError(404, "not_found", "There is no such file.")
+        return Response(content, media_type=MEDIA[ending], headers={"Cache-Control": "no-cache"})
+
+    return app
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """A person with the session that they came with."""
+
+    person: Person
+    session: str
+
+
+class Site:
+    """What the handlers share."""
+
+    def __init__(self, campaign: Opened, beside: Beside):
+        self.campaign, self.beside = campaign, beside
+        self.ledger: Ledger = campaign.ledger
+        self.door = Door(self.ledger, campaign.secret)
+        self.pictures = Pictures(campaign.campaign.images, campaign.folder / "cache" / "shown")
+        self.files = {f.name: f.read_text(encoding="utf-8") for f in files("mcdal.campaign").joinpath("page").iterdir()}
+        self._signed = URLSafeSerializer(campaign.secret, salt="image")
+
+    def visitor(self, session: str | None) -> Visitor:
+        person = self.door.who(session)
+        if person is None or session is None:
+            raise UnwelcomeError(401, "signed_out", "You are signed out: use your link again, or ask for a new one.")
+        return Visitor(person, session)
+
+    def state(self, who: Visitor) -> dict[str, Any]:
+        definition, ledger = self.campaign.campaign, self.ledger
+        round = ledger.last_round()
+        of_round, picked = ledger.progress(round), ledger.progress(arms=PICKED)
+        found = accuracy(self.campaign)
+        waiting = of_round.closed < of_round.asked
+        phase = "labeling" if waiting and self.beside.phase != "stopped" else self.beside.phase
+        if finished_rounds(self.campaign) >= definition.rounds:
+            phase = "finished"
+        return {
+            "csrf": self.door.csrf(who.session),
+            "campaign": definition.name,
+            "classes": [{"number": i, "name": name} for i, name in enumerate(ledger.classes())],
+            "person": {"name": who.person.name, "labels": ledger.labels_of(who.person.person_id)},
+            "round": {"number": round or 0, "done": of_round.closed, "total": of_round.asked},
+            "budget": {"labels": picked.labels, "total": definition.budget},
+            "phase": phase,
+            "message": self.beside.message,
+            "guesses": definition.guesses,
+            "accuracy": found and {"value": found.value, "low": found.low, "high": found.high},
+        }
+
+    def items(self, person: Person, wanted: Next) -> list[dict[str, Any]]:
+        """Images whose file has gone are withdrawn, and others given in their place."""
+        guessed = None
+        if wanted.grid:
+            there = self.ledger.guesses(person.person_id) if self.campaign.campaign.guesses else []
+            if not there:
+                return []
+            guessed = there[0][0]
+        while True:
+            found = self.ledger.next(person.person_id, wanted.count, wanted.held, guessed)
+            gone = [q.sample_id for q in found if not self._is_there(q.sample_id)]
+            if not gone:
+                return [self.item(q, self.ledger.said(person.person_id, q.sample_id)) for q in found]
+            self.ledger.withdraw(gone)
+
+    def item(self, question: Question, given: Any) -> dict[str, Any]:
+        token = self._signed.dumps(question.sample_id)
+        try:
+            width, height = self.pictures.size(question.sample_id)
+        except PoolError:
+            width = height = 0
+        shown = self.campaign.campaign.guesses and question.guess is not None
+        return {
+            "id": question.sample_id, "image": f"/image/{token}", "thumb": f"/thumb/{token}", "width": width, "height": height,
+            "why": list(question.why),
+            "guess": {"class": question.guess, "confidence": question.confidence} if shown else None,
+            "given": None if given is None else {"verdict": given.verdict, "value": given.value},
+            "lease_seconds": 600,
+        }  # fmt: skip
+
+    def show(self, token: str, size: Size) -> Response:
+        try:
+            id = self._signed.loads(token)
+            shown = self.pictures.show(id, size)
+        except BadSignature:
+            raise UnwelcomeError(404, "not_found", "There is no such image.") from None
+        except PoolError as error:
+            raise UnwelcomeError(404, "no_image", str(error)) from error
+        return Response(shown.content, media_type=shown.media_type, headers=FOR_EVER)
+
+    def _is_there(self, id: str) -> bool:
+        try:
+            self.pictures.path(id)
+        except PoolError:
+            return False
+        return True
+
+
+async def _guarded(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Refuses bodies that are too large before they are read; sets the headers that keep a browser from being fooled."""
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit() or int(length) > MOST_BYTES or "chunked" in request.headers.get("transfer-encoding", ""):
+        response: Response = JSONResponse({"error": "too_large", "message": "This is too much at once."}, 413)
+    else:
+        response = await call(request)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+async def _unwelcome(_: Request, error: Exception) -> Response:
+    assert isinstance(error, UnwelcomeError)
+    return JSONResponse({"error": error.code, "message": str(error)}, error.status)
+
+
+async def _not_understood(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"][1:]))
+    return JSONResponse({"error": "bad_request", "message": f"{where}: {first['msg']}"}, 400)
+
+
+async def _in_words(_: Request, error: Exception) -> Response:
+    """What the store says, such as a full disk: the page keeps its answers and tries again."""
+    return JSONResponse({"error": "unavailable", "message": str(error)}, 503)

@@ -1,0 +1,128 @@
+"""The tables of campaigns with people, beside those of runs: who was asked what, who said what, who holds what at the moment."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from mcdal.schema import metadata
+
+
+def _campaign(**options: bool) -> Column[str]:
+    return Column("campaign_id", Text, ForeignKey("campaigns.campaign_id"), nullable=False, **options)  # type: ignore[arg-type]
+
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("campaign_id", Text, primary_key=True),
+    Column("config", JSON, nullable=False),
+    Column("secret", Text, nullable=False),  # signs invitations and sessions
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+# Classes are added, never renumbered: a label is a number.
+campaign_classes = Table(
+    "campaign_classes",
+    metadata,
+    _campaign(primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("added_at", DateTime(timezone=True), nullable=False),
+    UniqueConstraint("campaign_id", "name"),
+)
+
+# One row for each image that people are asked about. What the answers add up to is kept here as well, so that the next image is
+# found without counting; it follows from `answers` alone.
+questions = Table(
+    "questions",
+    metadata,
+    _campaign(primary_key=True),
+    Column("sample_id", Text, primary_key=True),
+    Column("round", Integer, nullable=False),
+    Column("rank", Integer, nullable=False),  # 0 is asked first
+    Column("arm", Text, nullable=False),  # start, strategy, control or audit
+    Column("wanted", Integer, nullable=False),  # answers of different people
+    Column("given", Integer, nullable=False),  # standing answers that count
+    Column("verdict", Text),  # label, cannot_tell or withdrawn; NULL while open
+    Column("value", Integer),  # class number of a label
+    Column("why", JSON, nullable=False),  # sentences
+    Column("guess", Integer),  # the model's class
+    Column("confidence", Float),
+    Column("asked_at", DateTime(timezone=True), nullable=False),
+    Column("closed_at", DateTime(timezone=True)),
+    Index("questions_open", "campaign_id", "closed_at", "round", "rank"),
+)
+
+people = Table(
+    "people",
+    metadata,
+    _campaign(primary_key=True),
+    Column("person_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("joined_at", DateTime(timezone=True), nullable=False),
+    Column("removed_at", DateTime(timezone=True)),
+    UniqueConstraint("campaign_id", "name"),
+)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    _campaign(primary_key=True),
+    Column("invitation_id", Text, primary_key=True),
+    Column("uses_left", Integer, nullable=False),
+    Column("made_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+)
+
+# Append-only: taking an answer back, and giving another one, are rows of their own.
+answers = Table(
+    "answers",
+    metadata,
+    Column("answer_id", Integer().with_variant(BigInteger, "postgresql"), primary_key=True),
+    _campaign(),
+    Column("sample_id", Text, nullable=False),
+    Column("person_id", Text, nullable=False),
+    Column("verdict", Text, nullable=False),  # label, cannot_tell, skip or undo
+    Column("value", Integer),  # class number of a label
+    Column("seconds", Float),  # that the person looked at it, as the page says
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("key", Text, nullable=False),  # made by whoever answers: saying it twice is harmless
+    Column("takes_back", Text),  # of an undo: the key of the answer
+    UniqueConstraint("campaign_id", "key"),
+    Index("answers_by_sample", "campaign_id", "sample_id"),
+)
+
+# The answer of each person to each image that stands at the moment; it follows from `answers` alone.
+standing = Table(
+    "standing",
+    metadata,
+    _campaign(primary_key=True),
+    Column("sample_id", Text, primary_key=True),
+    Column("person_id", Text, primary_key=True),
+    Column("answer_id", Integer, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("value", Integer),
+    Column("key", Text, nullable=False),
+    Index("standing_by_person", "campaign_id", "person_id"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    _campaign(primary_key=True),
+    Column("sample_id", Text, primary_key=True),
+    Column("person_id", Text, primary_key=True),
+    Column("until", DateTime(timezone=True), nullable=False),
+)
+
+TABLES = (campaigns, campaign_classes, questions, people, invitations, answers, standing, leases)
