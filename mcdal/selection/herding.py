@@ -19,6 +19,8 @@ PAIRS = 256
 TIE = 1e-5
 """Gains that differ by less than this share of the largest are ties: two points that are near to each other alone always gain
 the same, and rounding must not decide."""
+KEPT = 1 << 29
+"""Bytes up to which the kernels of all pairs are kept: finding a gain anew is then a look, and not a product."""
 TILE = 512, 4_096
 """Points that are compared at once, with how many others."""
 ROUNDING = 2e-6
@@ -59,7 +61,8 @@ def herd(
     MaxHerding and UHerding). A gain can only shrink as picks are added, so only the candidates that come to the top with a
     stale gain are computed again (Minoux 1978). Where that takes long, all gains are lowered at once by what they have lost at
     the points whose m has risen, which are the fewer the more picks there are. The picks are those of the full search.
-    Memory: a few numbers a point, tiles, and up to `PAIRS` kernels a point where the bandwidth is narrow.
+    Memory: a few numbers a point, tiles, and up to `PAIRS` kernels a point where the bandwidth is narrow; half a gigabyte at
+    most, for the kernels of all pairs, where they fit into it (11,585 points).
     """
     kernel, free = _kernel(points, weight.astype(np.float32), bandwidth), np.flatnonzero(~labeled)
     kernel.reach(np.flatnonzero(labeled))
@@ -94,12 +97,13 @@ def nearest_pair(points: Float[np.ndarray, "l d"]) -> float | None:
 
 def _kernel(points: Float[np.ndarray, "n d"], weight: Float[np.ndarray, " n"], bandwidth: float) -> _Kernel:
     longest = float(squared_lengths(torch.from_numpy(points)).max().sqrt())
+    kind = _Kept if 4 * len(points) ** 2 <= KEPT else _Blocks
     if bandwidth >= NARROW * longest:
-        return _Blocks(points, weight, bandwidth, narrow=False)
+        return kind(points, weight, bandwidth, narrow=False)
     noise = 1e-5 * longest**2  # of a squared distance that is found by products
     pairs = pairs_within(points, NOTHING * bandwidth**2 + noise, PAIRS * len(points))
     if pairs is None:
-        return _Blocks(points, weight, bandwidth, narrow=True)
+        return kind(points, weight, bandwidth, narrow=True)
     values = np.empty(len(pairs.first), dtype=np.float32)
     for part in chunks(len(values), 4_096):
         squared = np.square(points[pairs.first[part]] - points[pairs.second[part]]).sum(1)
@@ -156,9 +160,10 @@ class _Blocks(_Kernel):
     def reach(self, where: Positions) -> None:
         every = torch.arange(len(self._rows))
         for part in chunks(len(where), TILE[0]):
-            for columns in torch.split(every, TILE[1]):
-                highest = self._tile(torch.from_numpy(where[part]), columns, self._rows[columns]).amax(0)
-                self._best[columns] = torch.maximum(self._best[columns], highest)
+            for block in chunks(len(self._rows), TILE[1]):
+                k = self._tile(torch.from_numpy(where[part]), every[block], self._rows[block])
+                best = self._best[block]
+                torch.maximum(best, k.amax(0), out=best)
 
     def lower(self, bound: Float[np.ndarray, " n"], where: Positions) -> bool:
         risen = ((self._best > self._level) & (self._weight > 0)).nonzero()[:, 0]
@@ -205,6 +210,27 @@ class _Blocks(_Kernel):
         same = (columns[place] == where).nonzero()[:, 0]
         k[same, place[same]] = 1  # itself, whatever rounding says
         return k
+
+
+class _Kept(_Blocks):
+    """The kernels of all pairs, found once: each pair by one product."""
+
+    def __init__(self, points: Float[np.ndarray, "n d"], weight: np.ndarray, bandwidth: float, narrow: bool):
+        super().__init__(points, weight, bandwidth, narrow)
+        n = len(points)
+        self._k = torch.empty(n, n)
+        every = torch.arange(n)
+        for part in chunks(n, TILE[0]):
+            columns = every[: part.stop]
+            tile = super()._tile(every[part], columns, self._rows[columns])
+            self._k[part, : part.stop] = tile
+            self._k[: part.start, part] = tile[:, : part.start].T
+
+    def _tile(self, where: Tensor, columns: Tensor, there: Tensor) -> Float[Tensor, "m t"]:
+        first, last = int(columns[0]), int(columns[-1])
+        if last - first + 1 == len(columns):
+            return self._k[:, first : last + 1].index_select(0, where)
+        return self._k.index_select(0, where).index_select(1, columns)
 
 
 def _refreshed(bound: Float[np.ndarray, " n"], kernel: _Kernel) -> int:
