@@ -61,6 +61,9 @@ questions = Table(
     Column("asked_at", DateTime(timezone=True), nullable=False),
     Column("closed_at", DateTime(timezone=True)),
     Index("questions_open", "campaign_id", "closed_at", "round", "rank"),
+    Index(
+        "questions_by_arm", "campaign_id", "arm", "round", "closed_at", "value"
+    ),  # to count without reading the wide rows
 )
 
 people = Table(
@@ -70,6 +73,7 @@ people = Table(
     Column("person_id", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("joined_at", DateTime(timezone=True), nullable=False),
+    Column("seen_at", DateTime(timezone=True)),  # when they last asked or answered
     Column("removed_at", DateTime(timezone=True)),
     UniqueConstraint("campaign_id", "name"),
 )

@@ -5,6 +5,7 @@ computed again, to the same bits.
 """
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -91,11 +92,12 @@ class Run:
     def __post_init__(self) -> None:
         self.config = self.plan.config
         self.id = self.plan.run_id
-        self.sizes = self.config.protocol.sizes(len(self.pool))
+        self.sizes = self._sizes()
         file = self.config.features
         self.features = None if file is None else read_features(file, self.pool.images.originals)
         self.groups = self._groups()
         self.outcome = "done"
+        self._standing: set[str] | None = None
         self.models = RoundModels(
             self.plan, self.pool, self.store, self.artifacts, self.numerics, self.listen, self.labels
         )
@@ -159,6 +161,7 @@ class Run:
             answers = list(self.oracle.answers())
             self._refuse_faults(answers)
             self.store.add_labels(self.id, answers)
+            self._standing = None
             self.store.set_aside(self.id, self.oracle.given_up())
             missing = self.store.unanswered(self.id, round)
         return not missing
@@ -180,6 +183,8 @@ class Run:
         seconds["train"] = trained.seconds
         self.artifacts.write_model(round, model)
         metrics = {**trained.metrics, **reached, **self._score_metrics(round), **_class_counts(shown)}
+        if self.config.source.grows:  # the test images as well, so that it matters how many there were
+            metrics["test/images"] = float(len(self.pool.test))
         self.store.finish_round(self.id, round, metrics, seconds, labeled=len(labels))
         self.artifacts.forget_training(before=round)
         self.listen(
@@ -187,12 +192,33 @@ class Run:
         )
 
     def labels(self, round: int) -> Mapping[str, int]:
-        """What is learned from after a round: all labels so far, but for images that have gone from a pool that people change."""
-        labels = self.store.labels(self.id, through=round)
+        """What is learned from after a round: all labels so far.
+
+        Of a pool that people change, those that stand, of images that are there.
+        """
         if not self.config.source.grows:
-            return labels
-        there = set(self.pool.images.ids)
-        return {id: value for id, value in labels.items() if id in there}
+            return self.store.labels(self.id, through=round)
+        later = {id for r in self.store.rounds(self.id) if r.round > round for id in self.store.asked(self.id, r.round)}
+        labels = {id: value for id, value in self.store.labels(self.id).items() if id not in later}
+        if self._standing is None:
+            self._standing = {label.sample_id for label in self.oracle.answers()} & set(self.pool.images.ids)
+        return {id: value for id, value in labels.items() if id in self._standing}
+
+    def _sizes(self) -> list[int]:
+        """How many samples each round asks for; of a pool that people change, as many as there are."""
+        protocol = self.config.protocol
+        if not self.config.source.grows:
+            return protocol.sizes(len(self.pool))
+        asked = [len(self.store.asked(self.id, r.round)) for r in self.store.rounds(self.id)]
+        taken = {id for r in range(len(asked)) for id in self.store.asked(self.id, r)} | self.store.set_aside_ids(
+            self.id
+        )
+        free, sizes = sum(id not in taken for id in self.pool.images.ids), list(asked)
+        for size in protocol.sizes(sys.maxsize)[len(asked) :]:
+            if free > 0:
+                sizes.append(min(size, free))
+            free -= size
+        return sizes
 
     def _groups(self) -> Mapping[str, str] | None:
         """The group of each sample, where a batch is limited by it."""
@@ -228,10 +254,11 @@ class Run:
         )  # fmt: skip
         before = self.store.run(self.id)
         if before is None:
-            self.store.add_run(record, self.pool.quarantine)
+            # What cannot be decoded now may be whole tomorrow, where people change the images.
+            self.store.add_run(record, () if self.config.source.grows else self.pool.quarantine)
         elif self.config.source.grows:
             refuse_changes(grown(before, record), record, self.config, self.store.path)
-            self.store.extend_run(record, self.pool.quarantine)
+            self.store.extend_run(record)
         else:
             refuse_changes(before, record, self.config, self.store.path)
 

@@ -289,7 +289,7 @@ class Store:
             query = select(q.sample_id).where(q.run_id == run_id, q.arm == "control")
             return frozenset(connection.execute(query).scalars())
 
-    def extend_run(self, record: RunRecord, quarantined: Sequence[Quarantined] = ()) -> None:
+    def extend_run(self, record: RunRecord) -> None:
         """Replaces what is recorded of a run's pool, which has grown: classes, size, fingerprint, notes."""
         grown = {
             name: getattr(record, name) for name in ("classes", "pool_size", "data_fingerprint", "notes", "config")
@@ -297,9 +297,6 @@ class Store:
         with self._database.write() as connection:
             where = schema.runs.c.run_id == record.run_id
             connection.execute(update(schema.runs).where(where).values(**grown))
-            rows = [{"run_id": record.run_id, "sample_id": q.id, "reason": q.reason} for q in quarantined]
-            if rows:
-                connection.execute(sqlite_insert(schema.quarantine).on_conflict_do_nothing(), rows)
 
     def _caught_up(self, run_id: str) -> "_Known":
         known = self._known.setdefault(run_id, _Known())

@@ -1,11 +1,13 @@
 """The task model on today's labels: step after step, with a state that can be kept and taken up again."""
 
+import hashlib
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -201,6 +203,16 @@ class _Work:
         self.last_epoch: dict[str, float] = {}
         self.metrics: dict[str, float] = {}  # of the whole training, once it is over
         self.seconds_before = 0.0
+        self._learns_from = self._digest()
+
+    def _digest(self) -> str:
+        """Of the labeled images, what is said of them, and how many classes there are: what a kept state goes with."""
+        labeled = self.feed.labeled
+        hashed = hashlib.blake2b(str(self.model.head).encode(), digest_size=16)
+        for id in map(labeled.images.ids.__getitem__, labeled.positions.tolist()):
+            hashed.update(id.encode("utf-8", "surrogateescape") + b"\0")
+        hashed.update(np.ascontiguousarray(labeled.y).tobytes())
+        return hashed.hexdigest()
 
     def run(self) -> Trained:
         self.begun = spoken = time.monotonic()
@@ -253,6 +265,7 @@ class _Work:
         own = {name: part.state_dict() for name, part in self.strategy.state().items()}
         return {
             "step": step,
+            "learns_from": self._learns_from,
             "model": self.model.state_dict(),
             # Nobody goes on from a training that is over, and its momentum is as large as the model.
             "optimizer": self.optimizer.state_dict() if step < self.training.steps else None,
@@ -267,6 +280,9 @@ class _Work:
         """Takes up a kept state; gives the first step still to do."""
         state = self.keeper.load()
         if state is None:
+            return 0
+        if state.get("learns_from", self._learns_from) != self._learns_from:
+            self.listen("notice", text="labels or classes have changed since this training began: it begins again")
             return 0
         self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
         if state["optimizer"] is not None:

@@ -14,6 +14,6 @@ def forget_own_files(monkeypatch, tmp_path_factory):
     monkeypatch.setattr(sys, "path", sys.path.copy())
     yield
     folder = str(tmp_path_factory.getbasetemp())
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():  # at once: a thread may be importing
         if (getattr(module, "__file__", None) or "").startswith(folder):
             del sys.modules[name]

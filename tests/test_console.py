@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import select
 import sys
 
 import pytest
@@ -130,6 +131,14 @@ def test_json_is_json_even_for_what_is_not_a_number(capsys):
     assert json.loads(capsys.readouterr().out) == {"event": "result", "round": 0, "loss": None, "gain": None}
 
 
+def everything(leader):
+    """What was sent to a terminal, which gives it in pieces."""
+    pieces = []
+    while select.select([leader], [], [], 0.5)[0]:
+        pieces.append(os.read(leader, 65536))
+    return b"".join(pieces).decode()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 def test_results_go_to_a_file_while_the_terminal_shows_bars(monkeypatch):
     leader, follower = os.openpty()
@@ -143,7 +152,7 @@ def test_results_go_to_a_file_while_the_terminal_shows_bars(monkeypatch):
             listen("round", round=0, rounds=2)
             listen("train", done=1, total=10, **{"train/loss": 1.5, "train/accuracy": 0.5})
             listen("result", round=0, labels=3, **{"test/accuracy": 0.5})
-        sent = os.read(leader, 65536).decode()
+        sent = everything(leader)
     os.close(leader)
     assert sys.stdout.getvalue() == "run pets-mcdal-s0: 2 rounds\nround 0: 3 labels, 50.00 % test accuracy\n"
     assert sent.rindex("round 0") < sent.rindex("training"), "the phase stands below the rounds"

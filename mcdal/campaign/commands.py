@@ -50,12 +50,17 @@ def new(
 ) -> None:
     """Begin a campaign in a folder of its own."""
     from mcdal.campaign.definition import Campaign
-    from mcdal.campaign.images import audit_bound, list_images
+    from mcdal.campaign.draws import audit_bound
+    from mcdal.campaign.images import list_images
     from mcdal.campaign.plans import audit_size, begin
     from mcdal.settings import parse_settings
 
     names = class_names(classes)
-    ids = [file.id for file in list_images(images)]
+    if folder.resolve().is_relative_to(images.resolve()):
+        raise CampaignError(
+            f"{folder} lies within {images}: what a campaign writes would become its images; give another folder"
+        )
+    ids = [file.id for file in list_images(images, folder)]
     kept = audit_size(audit)
     first = start or max(10 * len(names), budget // 10)
     left = len(ids) - kept
@@ -155,6 +160,22 @@ def export(
     with opened(folder, create=False) as campaign:
         count = write(campaign, to, out)
     typer.echo(f"{count} labels: {out}")
+
+
+@app.command(name="import")
+def import_(
+    folder: Folder,
+    source: Annotated[Path, typer.Argument(help="labels.csv, .parquet, COCO's .json, or a folder of class folders.")],
+    by: Annotated[str, typer.Option("--by", help="The name that the labels are kept under.")] = "import",
+) -> None:
+    """Take labels that others have given; what the campaign does not know is named, and nothing is taken then."""
+    with _with_web():
+        from mcdal.campaign.definition import opened
+        from mcdal.campaign.importing import import_labels
+
+        with opened(folder) as campaign:
+            count = import_labels(campaign, source, by)
+    typer.echo(f"{count} new labels from {source}")
 
 
 @app.command()

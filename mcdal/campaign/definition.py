@@ -1,5 +1,6 @@
 """What a campaign is: which images, which classes, how many labels, and how it goes on."""
 
+import hashlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,11 @@ class Campaign:
                 raise ConfigError(f"campaign.{name} = {getattr(self, name)}: give a share below 1")
         if self.scale not in SCALES:
             raise ConfigError(f"campaign.scale = {self.scale!r}: there are {', '.join(SCALES)}")
+        fixed = [path for path, _ in self.settings if path.split(".")[0] in ("protocol", "source")]
+        if fixed:
+            raise ConfigError(
+                f"--set {fixed[0]}: a campaign has its own; give --budget, --start, --batch, --size and so on"
+            )
         if self.start > self.budget:
             raise ConfigError(
                 f"campaign.start = {self.start}: the first round would take more than the budget of {self.budget} labels"
@@ -71,6 +77,11 @@ class Opened:
     folder: Path
     database: Database
     secret: str
+
+    @property
+    def identity(self) -> str:
+        """Tells this campaign from another one of the same name, to browsers; says nothing of the secret."""
+        return hashlib.blake2b(self.secret.encode(), digest_size=6, person=b"identity").hexdigest()
 
     @property
     def ledger(self) -> Ledger:

@@ -97,10 +97,15 @@ def _full_size(pictures: Pictures, id: str) -> tuple[int, int]:
 
 def _folders(campaign: Opened, rows: Sequence[Labeled], out: Path) -> None:
     """A folder a class with copies of the images; a file that would take another's place has its path in its name."""
+    if out.resolve().is_relative_to(campaign.campaign.images.resolve()):
+        raise CampaignError(
+            f"{out} lies within the images of the campaign: the copies would become images; give another folder"
+        )
     if out.exists() and any(out.iterdir()):
         raise CampaignError(f"{out} is not empty: give a new folder")
     folders = folder_names(campaign.ledger.classes())
     pictures = Pictures(campaign.campaign.images, campaign.folder / "cache" / "shown")
+    taken: set[str] = set()
     for row in rows:
         try:
             path = pictures.path(row.sample_id)
@@ -108,9 +113,7 @@ def _folders(campaign: Opened, rows: Sequence[Labeled], out: Path) -> None:
             continue  # it has gone; the CSV file beside names it
         target = out / folders[row.number]
         target.mkdir(parents=True, exist_ok=True)
-        name = Path(row.sample_id).name
-        if (target / name).exists():
-            name = row.sample_id.replace("/", "__")
+        name = _free(Path(row.sample_id).name, f"{folders[row.number]}/", taken)
         beside = target / f"{name}.part"
         shutil.copyfile(path, beside)
         beside.replace(target / name)
@@ -120,13 +123,22 @@ def _folders(campaign: Opened, rows: Sequence[Labeled], out: Path) -> None:
 def folder_names(classes: Sequence[str]) -> list[str]:
     """Class names as names of folders: what no disk can hold is replaced, and a number tells apart what would be one."""
     names: list[str] = []
-    for number, name in enumerate(classes):
+    taken: set[str] = set()
+    for name in classes:
         plain = (
             "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in name).strip(" .")[:100] or "class"
         )
-        taken = plain.lower() in {other.lower() for other in names}
-        names.append(f"{plain}_{number}" if taken else plain)
+        names.append(_free(plain, "", taken))
     return names
+
+
+def _free(name: str, folder: str, taken: set[str]) -> str:
+    """The name, with a number where one of any letter case is taken in this folder; taken from now on."""
+    stem, dot, ending = name.rpartition(".") if "." in name[1:] else (name, "", "")
+    candidates = (name if i == 1 else f"{stem}_{i}{dot}{ending}" for i in range(1, len(taken) + 2))
+    found = next(c for c in candidates if (folder + c).casefold() not in taken)
+    taken.add((folder + found).casefold())
+    return found
 
 
 FORMATS: Mapping[str, Callable[[Opened, Sequence[Labeled], Path], None]] = {

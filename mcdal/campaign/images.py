@@ -1,7 +1,6 @@
 """A folder of images without labels as the pool of a campaign; a part of them, drawn at random, is kept for the audit."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,16 +8,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from mcdal.campaign.draws import is_audit
 from mcdal.campaign.ledger import Ledger
 from mcdal.database import Database
 from mcdal.errors import PoolError
 from mcdal.events import Listener, nobody
 from mcdal.pool.base import LabeledView, Pool, Source
-from mcdal.pool.class_folders import Found, found, hidden, kind
+from mcdal.pool.class_folders import Found, found, hidden
 from mcdal.pool.decode import EXTENSIONS, MAX_PIXELS, BadImages
 from mcdal.pool.encoded import EncodedFiles
 from mcdal.pool.prepare import Listing, Reading, prepare
-from mcdal.selection import uniform
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class CampaignImages(Source):
     """Threads that decode."""
 
     def open(self, cache: Path, listen: Listener = nobody) -> Pool:
-        files = list_images(self.data)
+        files = list_images(self.data, self.store)
         audit = [file for file in files if is_audit(self.audit_seed, file.id, self.audit_below)]
         kept = {file.id for file in audit}
         pool = [file for file in files if file.id not in kept]
@@ -70,17 +69,21 @@ class CampaignImages(Source):
         return replace(made, targets=None, test=LabeledView(images, positions, y))
 
 
-def list_images(folder: Path) -> list[Found]:
-    """All image files below, in the order of their ids; links that lead out of the folder are passed over."""
+def list_images(folder: Path, store: Path) -> list[Found]:
+    """All image files below, in the order of their ids; links that lead out of the folder are passed over.
+
+    store: folder of the campaign, where what it writes itself is not looked for. PoolError where a folder cannot be read: what
+    is in it must not be taken for gone.
+    """
     if not folder.is_dir():
         raise PoolError(f"the folder {folder} does not exist: give --images the folder of the images")
-    return sorted(_walk(folder), key=lambda file: file.id)
+    return sorted(_walk(folder, store.resolve()), key=lambda file: file.id)
 
 
-def _walk(folder: Path) -> Iterator[Found]:
+def _walk(folder: Path, store: Path) -> Iterator[Found]:
     root = folder.resolve()
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not hidden(name)]
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
+        folders[:] = [name for name in folders if not hidden(name) and Path(parent, name).resolve() != store]
         for name in names:
             path = Path(parent, name)
             if hidden(name) or Path(name).suffix.lower() not in EXTENSIONS:
@@ -90,17 +93,8 @@ def _walk(folder: Path) -> Iterator[Found]:
             yield found(path, path.relative_to(folder).as_posix(), "")
 
 
-def is_audit(seed: int, id: str, below: float) -> bool:
-    """Whether an image is of the audit: by the id alone, so that it stays so whatever is added."""
-    return uniform(seed, f"audit/{id}") < below
-
-
-def audit_bound(seed: int, ids: list[str], count: int) -> float:
-    """The bound below which exactly `count` of these images lie. PoolError where that leaves none to pick from."""
-    if count >= len(ids):
-        raise PoolError(f"{count} of {len(ids)} images for the audit leave none to label: take fewer, or add images")
-    numbers = sorted(uniform(seed, f"audit/{id}") for id in ids)
-    return (numbers[count - 1] + numbers[count]) / 2
+def _refuse(error: OSError) -> None:
+    raise PoolError(f"cannot read {error.filename}: {error.strerror}; make it readable, or wait until the disk is back")
 
 
 def _listing(folder: Path, classes: tuple[str, ...], pool: list[Found], audit: list[Found]) -> Listing:
@@ -116,9 +110,3 @@ def _unlabeled(files: list[Found]) -> EncodedFiles:
     return EncodedFiles(
         tuple(f.id for f in files), np.zeros(len(files), dtype=np.int64), tuple(f.path for f in files)
     )  # fmt: skip
-
-
-def ignored(folder: Path) -> Counter[str]:
-    """Files that are no images, by their ending."""
-    files = (name for _, _, names in os.walk(folder) for name in names if not hidden(name))
-    return Counter(kind(name) for name in files if Path(name).suffix.lower() not in EXTENSIONS)

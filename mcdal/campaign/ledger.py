@@ -18,9 +18,12 @@ from mcdal.database import Database
 from mcdal.errors import CampaignError
 
 LEASE = timedelta(minutes=10)
+PRESENT = timedelta(hours=1)
+"""Who has not asked for an image or answered for so long is waited for no more."""
 VERDICTS = ("label", "cannot_tell", "skip")
 
-Arm = Literal["start", "strategy", "control", "audit"]
+Arm = Literal["start", "strategy", "control", "audit", "given"]
+"""Why an image is asked about; given: it was not, its label came from a file."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,17 @@ class Ledger:
                     update(questions).where(self._of(id), questions.c.closed_at.is_(None)).values(**closed)
                 )
 
+    def reopen(self, ids: Sequence[str]) -> None:
+        """Asks again about images that had gone and are back."""
+        back = {"verdict": None, "value": None, "closed_at": None}
+        with self.database.write() as connection:
+            for id in ids:
+                connection.execute(
+                    update(questions).where(self._of(id), questions.c.verdict == "withdrawn").values(**back)
+                )
+                if self._row(connection, id).given:
+                    self._settle(connection, id)
+
     def next(self, person: str, count: int, held: Sequence[str] = (), guessed: int | None = None) -> list[Question]:
         """Up to `count` questions for this person, leased to them; leases of what they hold are renewed.
 
@@ -151,6 +165,7 @@ class Ledger:
         if guessed is not None:
             query = query.where(q.guess == guessed)
         with self.database.write() as connection:
+            self._see(connection, person)
             self._renew(connection, person, held, now)
             found = [_question(row) for row in connection.execute(query)] if count > 0 else []
             self._lease(connection, person, [question.sample_id for question in found], now)
@@ -182,6 +197,7 @@ class Ledger:
     def answer(self, person: str, given: Sequence[Given]) -> list[Receipt]:
         """Records these, in their order, in one transaction: when this returns they are on the disk."""
         with self.database.write() as connection:
+            self._see(connection, person)
             classes = self._class_count(connection)
             return [self._answer(connection, person, each, classes) for each in given]
 
@@ -189,8 +205,11 @@ class Ledger:
         """Takes back an answer of this person; gives its question, which is leased to them again."""
         a = answers.c
         with self.database.write() as connection:
-            if self._known(connection, key) is not None:
-                row = connection.execute(select(a.sample_id).where(a.campaign_id == self.campaign, a.key == of)).first()
+            if (before := self._known(connection, key)) is not None:
+                if before.person_id != person:
+                    return Receipt(key, "refused", "This key was used before."), None
+                theirs = (a.campaign_id == self.campaign) & (a.key == of) & (a.person_id == person)
+                row = connection.execute(select(a.sample_id).where(theirs)).first()
                 again = None if row is None else self._row(connection, row[0])
                 return Receipt(key, "repeated"), None if again is None else _question(again)
             s = standing.c
@@ -200,6 +219,8 @@ class Ledger:
                 return Receipt(
                     key, "refused", "There is no such answer to take back: it was replaced, or is not yours."
                 ), None
+            if self._row(connection, row.sample_id).verdict == "withdrawn":
+                return Receipt(key, "refused", "This image has gone: it is not asked about any more."), None
             self._record(connection, person, Given(key, row.sample_id, "undo"), takes_back=of)
             connection.execute(
                 delete(standing).where(
@@ -321,12 +342,61 @@ class Ledger:
             for r in rows
         ]  # fmt: skip
 
-    def progress(self, round: int | None = None, arms: Sequence[Arm] | None = None) -> Progress:
-        """Of a round, or of the whole campaign; of these arms, or of all."""
+    def open(self) -> list[str]:
+        """Ids of what is not answered yet."""
+        q = questions.c
+        query = select(q.sample_id).where(q.campaign_id == self.campaign, q.closed_at.is_(None))
+        with self.database.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def withdrawn(self) -> list[str]:
+        """Ids of what is asked about no more, because the image has gone."""
+        q = questions.c
+        query = select(q.sample_id).where(q.campaign_id == self.campaign, q.verdict == "withdrawn")
+        with self.database.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def waits(self) -> bool:
+        """Whether something is not answered yet."""
+        q = questions.c
+        query = select(q.sample_id).where(q.campaign_id == self.campaign, q.closed_at.is_(None)).limit(1)
+        with self.database.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def unexplained(self) -> bool:
+        """Whether the last round, picked by a model, waits without a word on its images: somebody was killed before that."""
+        q = questions.c
+        newest = select(func.max(q.round)).where(q.campaign_id == self.campaign).scalar_subquery()
+        query = select(q.sample_id).where(
+            q.campaign_id == self.campaign, q.round == newest, q.round > 0, q.arm == "strategy", q.guess.is_(None),
+            q.closed_at.is_(None),
+        )  # fmt: skip
+        with self.database.read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
+    def known(self, ids: Sequence[str]) -> frozenset[str]:
+        """Those of these ids that were asked about, whenever."""
+        q = questions.c
+        with self.database.read() as connection:
+            there = connection.execute(select(q.sample_id).where(q.campaign_id == self.campaign)).scalars()
+            return frozenset(ids) & frozenset(there)
+
+    def of_round(self, round: int) -> list[Question]:
+        """What a round asks, the first first."""
+        query = select(questions).where(questions.c.campaign_id == self.campaign, questions.c.round == round)
+        with self.database.read() as connection:
+            return [_question(row) for row in connection.execute(query.order_by(questions.c.rank))]
+
+    def progress(
+        self, round: int | None = None, arms: Sequence[Arm] | None = None, before: int | None = None
+    ) -> Progress:
+        """Of a round, of those before one, or of the whole campaign; of these arms, or of all."""
         q = questions.c
         query = select(func.count(), func.count(q.closed_at), func.count(q.value)).where(q.campaign_id == self.campaign)
         if round is not None:
             query = query.where(q.round == round)
+        if before is not None:
+            query = query.where(q.round < before)
         if arms is not None:
             query = query.where(q.arm.in_(arms))
         with self.database.read() as connection:
@@ -405,10 +475,16 @@ class Ledger:
         query = select(func.count()).where(campaign_classes.c.campaign_id == self.campaign)
         return int(connection.execute(query).scalar_one())
 
+    def _see(self, connection: Connection, person: str) -> None:
+        where = (people.c.campaign_id == self.campaign) & (people.c.person_id == person)
+        connection.execute(update(people).where(where).values(seen_at=self._time()))
+
     def _people(self, connection: Connection) -> int:
-        """How many there are who could answer; one at least, whoever it is that does."""
+        """How many are at work and could answer; one at least, whoever it is that does."""
         p = people.c
-        query = select(func.count()).where(p.campaign_id == self.campaign, p.removed_at.is_(None))
+        query = select(func.count()).where(
+            p.campaign_id == self.campaign, p.removed_at.is_(None), p.seen_at > self._time() - PRESENT
+        )
         return max(1, int(connection.execute(query).scalar_one()))
 
     def _renew(self, connection: Connection, person: str, held: Sequence[str], now: datetime) -> None:

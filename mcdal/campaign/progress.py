@@ -17,7 +17,10 @@ PICKED: tuple[Arm, ...] = ("start", "strategy", "control")
 
 @dataclass(frozen=True)
 class Accuracy:
-    """On `labels` audit images, never trained on nor picked. low, high: Wilson's 95 % interval. round: the model's."""
+    """On `labels` audit images, never trained on nor picked. low, high: Wilson's 95 % interval. round: the model's.
+
+    labels: as many as there were when the model was tested, whatever has come since.
+    """
 
     value: float
     low: float
@@ -28,10 +31,17 @@ class Accuracy:
 
 def state(campaign: Opened) -> State:
     """asks: people are asked. full: what was asked is answered, or nothing was asked yet, and the trainer has to go on."""
-    if finished_rounds(campaign) >= campaign.campaign.rounds:
-        return "finished"
-    progress = campaign.ledger.progress()
-    return "asks" if progress.closed < progress.asked else "full"
+    if campaign.ledger.waits():
+        return "asks"
+    return "finished" if finished_rounds(campaign) >= campaign.campaign.rounds or _is_done(campaign) else "full"
+
+
+def _is_done(campaign: Opened) -> bool:
+    """Whether the run came to its end: with fewer rounds than planned where there are not as many images."""
+    s = schema.sessions.c
+    query = select(s.outcome).where(s.run_id == campaign.run_id).order_by(s.session_id.desc()).limit(1)
+    with campaign.database.read() as connection:
+        return connection.execute(query).scalar_one_or_none() == "done"
 
 
 def finished_rounds(campaign: Opened) -> int:
@@ -53,9 +63,10 @@ def accuracy(campaign: Opened) -> Accuracy | None:
     )
     with campaign.database.read() as connection:
         row = connection.execute(query).one_or_none()
-    labels = campaign.ledger.progress(arms=("audit",)).labels
-    if row is None or not labels:
-        return None
+        if row is None:
+            return None
+        tested = select(m.value).where(m.run_id == campaign.run_id, m.round == row.round, m.name == "test/images")
+        labels = round(connection.execute(tested).scalar_one())
     low, high = interval(row.value, labels)
     return Accuracy(row.value, low, high, labels, row.round)
 

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from mcdal.campaign.agreement import Agreement, agreement
 from mcdal.campaign.definition import Opened
+from mcdal.campaign.draws import is_double
 from mcdal.campaign_tables import answers, people, questions, standing
 
 
@@ -83,14 +84,19 @@ def did(campaign: Opened) -> list[Did]:
 
 
 def agreed(campaign: Opened) -> Agreement | None:
-    """Between people, over the images that two or more of them gave a class."""
+    """Between two people, over the images that were drawn to be asked twice.
+
+    A third opinion is asked only where two differ, and a late one comes by chance: to count them would tell less than is true.
+    """
+    definition = campaign.campaign
     s = standing.c
     query = select(s.sample_id, s.value).where(s.campaign_id == campaign.campaign.name, s.verdict == "label")
     said: dict[str, list[int]] = {}
     with campaign.database.read() as connection:
         for id, value in connection.execute(query.order_by(s.answer_id)):
             said.setdefault(id, []).append(value)
-    return agreement(list(said.values()))
+    twice = (first[:2] for id, first in said.items() if is_double(definition.seed, id, definition.double))
+    return agreement(list(twice))
 
 
 def last_answer(campaign: Opened) -> datetime | None:

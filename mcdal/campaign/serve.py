@@ -15,12 +15,16 @@ from filelock import FileLock, Timeout
 
 from mcdal.campaign.definition import Opened, opened
 from mcdal.campaign.door import Door
-from mcdal.campaign.progress import PICKED, state
+from mcdal.campaign.progress import PICKED, finished_rounds, state
+from mcdal.campaign.showing import Pictures
 from mcdal.campaign.web import Beside, make_app
 from mcdal.errors import CampaignError
 from mcdal.locks import is_locked
 
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_SWEEPS = 60.0
+FEW_GONE = 0.05
+"""Of the open images, and three at least: so many may have been removed by somebody; more are a disk that is away."""
 SECONDS_TO_STOP = 30.0
 PATIENCE = (10.0, 600.0)
 """Seconds before a trainer that failed is begun again: at first, and at most; each time twice as many."""
@@ -41,8 +45,13 @@ def serve(folder: Path, host: str, port: int, names: list[str], device: str, tel
         app = make_app(campaign, beside, hosts)
         server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", server_header=False))
         with beside_people(campaign, device, beside):
+            signal.signal(signal.SIGTERM, _as_by_hand)  # uvicorn raises it again when it has ended
             tell(f"http://{_shown(host)}:{port}/enter/{Door(campaign.ledger, campaign.secret).invite()}")
             server.run()
+
+
+def _as_by_hand(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 @contextmanager
@@ -69,11 +78,17 @@ class Trainer:
     _process: "subprocess.Popen[bytes] | None" = None
     _failures: int = 0
     _not_before: float = 0.0
+    _next_sweep: float = 0.0
+    _before: tuple[int, int] = (0, 0)
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def watch(self) -> None:
         while not self._stopping.wait(SECONDS_BETWEEN_LOOKS):
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # a disk that is full for a while must not end all training
+                self.beside.phase = "stopped"
+                self.beside.message = f"Training waits: {' '.join(str(error).split())[:500]}"
 
     def look(self) -> None:
         """One look: reaps what has ended, begins what is wanted."""
@@ -86,10 +101,18 @@ class Trainer:
         there = state(self.campaign)
         if there == "finished":
             self.beside.phase, self.beside.message = "finished", "All labels that were wanted are given. Thank you!"
-        elif there == "asks":
-            self.beside.phase, self.beside.message = "labeling", ""
+        elif there == "asks" and not self.campaign.ledger.unexplained():
+            self.beside.phase, self.beside.message = "labeling", self._missing()
         elif time.monotonic() >= self._not_before and not is_locked(self._run_folder / "lock"):
             self._begin()
+
+    def _missing(self) -> str:
+        """Now and then: images that are asked about and have gone, or are back; what people who left were waited for."""
+        if time.monotonic() < self._next_sweep:
+            return self.beside.message
+        self._next_sweep = time.monotonic() + SECONDS_BETWEEN_SWEEPS
+        self.campaign.ledger.settle()
+        return sweep(self.campaign)
 
     def stop(self) -> None:
         """The trainer keeps its state, as at Ctrl-C, and is ended where it does not in time."""
@@ -109,7 +132,12 @@ class Trainer:
     def _log(self) -> Path:
         return self.campaign.folder / "trainer.log"
 
+    def _reached(self) -> tuple[int, int]:
+        """What a trainer moves: rounds that are finished, and images that were asked about."""
+        return finished_rounds(self.campaign), self.campaign.ledger.progress().asked
+
     def _begin(self) -> None:
+        self._before = self._reached()
         labels = self.campaign.ledger.progress(arms=PICKED).labels
         self.beside.phase = "training"
         self.beside.message = (
@@ -123,11 +151,11 @@ class Trainer:
             )  # fmt: skip
 
     def _ended(self, code: int) -> None:
-        if code == 0:
+        if code == 0 and (state(self.campaign) != "full" or self._reached() != self._before):
             self._failures, self._not_before = 0, 0.0
             return
         self._failures += 1
-        wait = min(PATIENCE[0] * 2 ** (self._failures - 1), PATIENCE[1])
+        wait = min(PATIENCE[0] * 2 ** min(self._failures - 1, 10), PATIENCE[1])
         self._not_before = time.monotonic() + wait
         self.beside.phase = "stopped"
         self.beside.message = (
@@ -146,6 +174,21 @@ def beside_people(campaign: Opened, device: str, beside: Beside) -> Iterator[Tra
     finally:
         trainer.stop()
         thread.join(SECONDS_TO_STOP)
+
+
+def sweep(campaign: Opened) -> str:
+    """Asks no more about images that were removed, and again about those that are back; says where too many are away.
+
+    Nothing is withdrawn while the folder, or much of it, cannot be seen: a disk may be away for a minute.
+    """
+    pictures = Pictures(campaign.campaign.images, campaign.folder / "cache" / "shown")
+    ledger, waiting = campaign.ledger, campaign.ledger.open()
+    gone = [id for id in waiting if not pictures.is_there(id)]
+    if len(gone) > max(3, FEW_GONE * len(waiting)):
+        return f"{len(gone)} images of this round are away: is {campaign.campaign.images} there?"
+    ledger.withdraw(gone)
+    ledger.reopen([id for id in ledger.withdrawn() if pictures.is_there(id)])
+    return ""
 
 
 def last_words(log: Path) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import threading
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,6 @@ from PIL import Image
 
 from mcdal.errors import PoolError
 from mcdal.pool.decode import FORMATS, MAX_PIXELS, odd, to_plain, upright
-from mcdal.writing import write_atomically
 
 Size = Literal["image", "thumb"]
 SIDES: dict[Size, int] = {"image": 2048, "thumb": 320}
@@ -47,6 +47,18 @@ class Pictures:
             raise PoolError(f"the image {id!r} is not in the folder any more")
         return path
 
+    def is_there(self, id: str) -> bool:
+        try:
+            self.path(id)
+        except PoolError:
+            return False
+        return True
+
+    def version(self, id: str) -> str:
+        """Changes with the file, so that nobody is shown an older one under the same address."""
+        state = self.path(id).stat()
+        return f"{state.st_size:x}-{state.st_mtime_ns:x}"
+
     def size(self, id: str, shown: bool = True) -> tuple[int, int]:
         """Width and height as it is shown, or of the file; 0, 0 of a file that is no image."""
         path = self.path(id)
@@ -70,15 +82,25 @@ class Pictures:
                     return Shown(path.read_bytes(), AS_THEY_ARE[image.format])
             key = f"{id}|{state.st_size}|{state.st_mtime_ns}|{size}"
             kept = self._kept / f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}.jpg"
-            if not kept.exists():
-                write_atomically(kept, self._made(path, SIDES[size]))
-            return Shown(kept.read_bytes(), "image/jpeg")
+            if kept.exists():
+                return Shown(kept.read_bytes(), "image/jpeg")
+            made = self._made(path, SIDES[size])
+            self._keep(kept, made)
+            return Shown(made, "image/jpeg")
         except PoolError:
             raise
         except Image.DecompressionBombError as error:
             raise PoolError(f"the image {id!r} has too many pixels to be shown") from error
         except Exception as error:
             raise PoolError(f"the image {id!r} cannot be shown: {error or type(error).__name__}") from error
+
+    def _keep(self, where: Path, content: bytes) -> None:
+        """For the next one who asks. Without: on a full disk it is made anew each time."""
+        beside = where.with_suffix(f".{threading.get_ident()}.part")  # several threads may make the same
+        with suppress(OSError):
+            where.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_bytes(content)
+            beside.replace(where)
 
     def _made(self, path: Path, side: int) -> bytes:
         with self._decoding, _opened(path) as image:

@@ -27,13 +27,13 @@ from mcdal.windows import forward
 
 
 def train(folder: Path, device: str = "auto", listen: Listener = nobody) -> State:
-    """Plays the campaign as far as answers reach; asks for the next ones with a guess and reasons beside each image."""
+    """Plays the campaign as far as answers reach; what it asks next has a guess and reasons beside each image."""
     with opened(folder) as campaign:
-        before = state(campaign)
-        if before != "full":
-            return before
-        if campaign.ledger.last_round() is not None and not campaign.ledger.progress().labels:
-            raise CampaignError(f"{folder}: no image has a label, so there is nothing to learn from: add images")
+        if state(campaign) != "full" and not campaign.ledger.unexplained():
+            return state(campaign)
+        ledger = campaign.ledger
+        if ledger.last_round() is not None and not ledger.progress(arms=("audit",)).labels:
+            raise CampaignError(f"{folder}: no audit image has a label, so accuracy cannot be told: add images")
         store = Store(folder)
         try:
             plan = plan_of(campaign.campaign, folder)
@@ -41,7 +41,7 @@ def train(folder: Path, device: str = "auto", listen: Listener = nobody) -> Stat
 
             def people(pool: Pool) -> People:
                 pools.append(pool)
-                return People(campaign.campaign, campaign.ledger, store, plan.run_id, pool)
+                return People(campaign.campaign, ledger, store, plan.run_id, pool)
 
             run(plan, folder, device=device, oracle=people, listen=listen)
             _explain(campaign, plan, pools[0], store, plan.config.training.numerics(device))
@@ -51,35 +51,41 @@ def train(folder: Path, device: str = "auto", listen: Listener = nobody) -> Stat
 
 
 def _explain(campaign: Opened, plan: Plan, pool: Pool, store: Store, numerics: Numerics) -> None:
-    """A guess for each image that is asked about now, and in words why it is. Audit images have neither."""
-    rounds = store.rounds(plan.run_id)
-    number = rounds[-1].round
+    """In words why an image is asked about, the same for all; a guess only for what the strategy picked.
+
+    What accuracy, or the worth of a strategy, is judged by must be labeled without the model's opinion.
+    """
+    ledger, number = campaign.ledger, campaign.ledger.last_round()
+    asked = [] if not number else ledger.of_round(number)
     weights = Artifacts(campaign.folder / "runs" / plan.run_id).read_model(number - 1) if number else None
-    if weights is None or rounds[-1].finished_at is not None:
+    if not asked or weights is None:
         return
     there = frozenset(pool.images.ids)
-    asked = [
-        q
-        for q in map(campaign.ledger.question, store.asked(plan.run_id, number))
-        if q is not None and q.sample_id in there
-    ]
-    labels = {id: c for id, c in store.labels(plan.run_id, through=number - 1).items() if id in there}
-    if not asked or not labels:
-        return
-    model = plan.config.model.build(len(pool.classes), *pool.shape)
-    model.load_state_dict(weights)
-    batch = plan.config.training.measure_batch_size
-    p, z = _looked_at(model, pool, [pool.position(q.sample_id) for q in asked], numerics, batch)
-    _, known = _looked_at(model, pool, [pool.position(id) for id in labels], numerics, batch)
-    nearest = _nearest(z, known)
-    given = list(labels.items())
-    told = {}
-    for question, row, near in zip(asked, p, nearest, strict=True):
-        guess = int(row.argmax())
-        like, value = given[near]
-        why = _why(question, len(asked), plan.strategy_name, like, pool.classes[value])
-        told[question.sample_id] = (guess, float(row[guess]), why)
-    campaign.ledger.explain(told)
+    labels = [(id, c) for id, c in store.labels(plan.run_id).items() if id in there]
+    guessed = [q for q in asked if q.arm == "strategy" and q.sample_id in there]
+    told: dict[str, tuple[int | None, float | None, list[str]]] = {
+        q.sample_id: (None, None, [_place(q, len(asked))]) for q in asked
+    }
+    if guessed and labels:
+        model = plan.config.model.build(len(pool.classes), *pool.shape)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError:  # a class was added since: this round does without guesses
+            ledger.explain(told)
+            return
+        batch = plan.config.training.measure_batch_size
+        p, z = _looked_at(model, pool, [pool.position(q.sample_id) for q in guessed], numerics, batch)
+        _, known = _looked_at(model, pool, [pool.position(id) for id, _ in labels], numerics, batch)
+        for question, row, near in zip(guessed, p, _nearest(z, known), strict=True):
+            like, value = labels[near]
+            guess = int(row.argmax())
+            why = f"Of what is labeled it looks most like {like}, which is {pool.classes[value]}."
+            told[question.sample_id] = guess, float(row[guess]), [_place(question, len(asked)), why]
+    ledger.explain(told)
+
+
+def _place(question: Question, asked: int) -> str:
+    return f"Number {question.rank + 1} of {asked} in round {question.round}."
 
 
 def _looked_at(
@@ -102,10 +108,3 @@ def _nearest(z: Float[np.ndarray, "k d"], known: Float[np.ndarray, "l d"]) -> In
     one, other = (a / np.linalg.norm(a, axis=1, keepdims=True).clip(1e-12) for a in (z, known))
     nearest: Int[np.ndarray, " k"] = (one @ other.T).argmax(1)
     return nearest
-
-
-def _why(question: Question, asked: int, strategy: str, near: str, name: str) -> list[str]:
-    return [
-        f"Asked for in round {question.round}, as number {question.rank + 1} of {asked}, by {strategy}.",
-        f"Of what is labeled it looks most like {near}, which is {name}.",
-    ]

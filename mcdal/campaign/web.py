@@ -4,13 +4,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
-from fastapi import Cookie, Depends, FastAPI, Header, Request, Response
+from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mcdal.campaign.definition import Opened
@@ -21,9 +22,10 @@ from mcdal.campaign.showing import Pictures, Size
 from mcdal.campaign.sign_in import sign_in_page
 from mcdal.errors import CampaignError, McdalError, PoolError
 
-COOKIE = "mcdal_session"
 MOST_BYTES = 256 * 1024
 """Of a request: 200 answers with long ids are a tenth of it."""
+MOST_AWAY = 200
+"""Images that are passed over in one request because they cannot be seen."""
 MEDIA = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
 HEADERS = {
     "Content-Security-Policy": (
@@ -91,8 +93,8 @@ def make_app(campaign: Opened, beside: Beside, hosts: list[str]) -> FastAPI:
     ):  # fmt: skip
         app.add_exception_handler(kind, handler)
 
-    def visitor(mcdal_session: Annotated[str | None, Cookie()] = None) -> "Visitor":
-        return site.visitor(mcdal_session)
+    def visitor(request: Request) -> "Visitor":
+        return site.visitor(request.cookies.get(site.cookie))
 
     def author(
         who: Annotated["Visitor", Depends(visitor)], x_csrf: Annotated[str | None, Header()] = None
@@ -105,8 +107,8 @@ def make_app(campaign: Opened, beside: Beside, hosts: list[str]) -> FastAPI:
     Writes = Annotated[Visitor, Depends(author)]
 
     @app.get("/")
-    def page(mcdal_session: Annotated[str | None, Cookie()] = None) -> Response:
-        if site.door.who(mcdal_session) is None:
+    def page(request: Request) -> Response:
+        if site.door.who(request.cookies.get(site.cookie)) is None:
             return HTMLResponse(sign_in_page(campaign.campaign.name), 401)
         return HTMLResponse(site.files["label.html"], headers={"Cache-Control": "no-cache"})
 
@@ -120,15 +122,20 @@ def make_app(campaign: Opened, beside: Beside, hosts: list[str]) -> FastAPI:
 
     @app.post("/enter/{token}")
     async def enter(token: str, request: Request) -> Response:
-        given = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=4)
-        name = given.get("name", [""])[0]
+        origin = request.headers.get("origin", "null")
+        if origin != "null" and urlsplit(origin).netloc != request.headers.get("host"):
+            raise UnwelcomeError(403, "elsewhere", "This form was sent from another page.")
         try:
-            person = site.door.enter(token, name)
+            given = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=4)
+        except ValueError as error:
+            raise UnwelcomeError(400, "bad_request", "This form cannot be read.") from error
+        try:
+            person = await run_in_threadpool(site.door.enter, token, given.get("name", [""])[0])
         except CampaignError as error:
             return HTMLResponse(sign_in_page(campaign.campaign.name, token, problem=str(error)), 409)
         response = RedirectResponse("/", 303)
         response.set_cookie(
-            COOKIE, site.door.session(person), max_age=30 * 86_400, httponly=True, samesite="strict",
+            site.cookie, site.door.session(person), max_age=30 * 86_400, httponly=True, samesite="strict",
             secure=request.url.scheme == "https",
         )  # fmt: skip
         return response
@@ -136,7 +143,7 @@ def make_app(campaign: Opened, beside: Beside, hosts: list[str]) -> FastAPI:
     @app.post("/sign-out")
     def sign_out(who: Writes) -> Response:
         response = Response(status_code=204)
-        response.delete_cookie(COOKIE)
+        response.delete_cookie(site.cookie)
         return response
 
     @app.get("/api/state")
@@ -197,6 +204,7 @@ class Site:
         self.door = Door(self.ledger, campaign.secret)
         self.pictures = Pictures(campaign.campaign.images, campaign.folder / "cache" / "shown")
         self.files = {f.name: f.read_text(encoding="utf-8") for f in files("mcdal.campaign").joinpath("page").iterdir()}
+        self.cookie = f"mcdal_{campaign.identity}"  # browsers share cookies between the ports of a host
         self._signed = URLSafeSerializer(campaign.secret, salt="image")
 
     def visitor(self, session: str | None) -> Visitor:
@@ -208,7 +216,9 @@ class Site:
     def state(self, who: Visitor) -> dict[str, Any]:
         definition, ledger = self.campaign.campaign, self.ledger
         round = ledger.last_round()
-        of_round, picked = ledger.progress(round), ledger.progress(arms=PICKED)
+        of_round = ledger.progress(round)
+        # As of the round before: a number that stands still with one answer in ten would tell which images are of the audit.
+        picked = ledger.progress(arms=PICKED, before=round or 0)
         found = accuracy(self.campaign)
         waiting = of_round.closed < of_round.asked
         phase = "labeling" if waiting and self.beside.phase != "stopped" else self.beside.phase
@@ -217,6 +227,7 @@ class Site:
         return {
             "csrf": self.door.csrf(who.session),
             "campaign": definition.name,
+            "identity": self.campaign.identity,
             "classes": [{"number": i, "name": name} for i, name in enumerate(ledger.classes())],
             "person": {"name": who.person.name, "labels": ledger.labels_of(who.person.person_id)},
             "round": {"number": round or 0, "done": of_round.closed, "total": of_round.asked},
@@ -228,30 +239,41 @@ class Site:
         }
 
     def items(self, person: Person, wanted: Next) -> list[dict[str, Any]]:
-        """Images whose file has gone are withdrawn, and others given in their place."""
+        """Images that cannot be seen now are passed over. PoolError where there is nothing else: the disk may be away."""
         guessed = None
         if wanted.grid:
-            there = self.ledger.guesses(person.person_id) if self.campaign.campaign.guesses else []
-            if not there:
+            common = self.ledger.guesses(person.person_id) if self.campaign.campaign.guesses else []
+            if not common:
                 return []
-            guessed = there[0][0]
-        while True:
-            found = self.ledger.next(person.person_id, wanted.count, wanted.held, guessed)
-            gone = [q.sample_id for q in found if not self._is_there(q.sample_id)]
-            if not gone:
-                return [self.item(q, self.ledger.said(person.person_id, q.sample_id)) for q in found]
-            self.ledger.withdraw(gone)
+            guessed = common[0][0]
+        there: list[Question] = []
+        away: list[str] = []
+        while len(there) < wanted.count:
+            held = [*wanted.held, *away, *(q.sample_id for q in there)]
+            found = self.ledger.next(person.person_id, wanted.count - len(there), held, guessed)
+            if not found:
+                break
+            there += [q for q in found if self.pictures.is_there(q.sample_id)]
+            away += [q.sample_id for q in found if not self.pictures.is_there(q.sample_id)]
+            if len(away) >= MOST_AWAY:
+                break
+        if wanted.count == 0:
+            self.ledger.next(person.person_id, 0, wanted.held)
+        if away and not there:
+            raise PoolError(f"{len(away)} images cannot be read now: is the folder of the images there?")
+        return [self.item(q, self.ledger.said(person.person_id, q.sample_id)) for q in there]
 
     def item(self, question: Question, given: Any) -> dict[str, Any]:
-        token = self._signed.dumps(question.sample_id)
         try:
             width, height = self.pictures.size(question.sample_id)
+            version = self.pictures.version(question.sample_id)
         except PoolError:
-            width = height = 0
+            width, height, version = 0, 0, ""
+        token = self._signed.dumps([question.sample_id, version])
         shown = self.campaign.campaign.guesses and question.guess is not None
         return {
             "id": question.sample_id, "image": f"/image/{token}", "thumb": f"/thumb/{token}", "width": width, "height": height,
-            "why": list(question.why),
+            "why": list(question.why) if shown else list(question.why[:1]),  # the rest says what the model thinks
             "guess": {"class": question.guess, "confidence": question.confidence} if shown else None,
             "given": None if given is None else {"verdict": given.verdict, "value": given.value},
             "lease_seconds": 600,
@@ -259,20 +281,13 @@ class Site:
 
     def show(self, token: str, size: Size) -> Response:
         try:
-            id = self._signed.loads(token)
+            id, _ = self._signed.loads(token)
             shown = self.pictures.show(id, size)
         except BadSignature:
             raise UnwelcomeError(404, "not_found", "There is no such image.") from None
         except PoolError as error:
             raise UnwelcomeError(404, "no_image", str(error)) from error
         return Response(shown.content, media_type=shown.media_type, headers=FOR_EVER)
-
-    def _is_there(self, id: str) -> bool:
-        try:
-            self.pictures.path(id)
-        except PoolError:
-            return False
-        return True
 
 
 async def _guarded(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:

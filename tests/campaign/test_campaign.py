@@ -9,12 +9,14 @@ import pyarrow.parquet
 import pytest
 
 from mcdal.campaign.definition import Campaign, opened
+from mcdal.campaign.draws import audit_bound, is_audit
 from mcdal.campaign.export import COLUMNS, export, folder_names
-from mcdal.campaign.images import audit_bound, is_audit, list_images
+from mcdal.campaign.images import list_images
 from mcdal.campaign.ledger import Given
 from mcdal.campaign.plans import audit_size
 from mcdal.campaign.progress import PICKED, accuracy, interval, state
 from mcdal.campaign.rows import agreed, did, labeled
+from mcdal.campaign.serve import sweep
 from mcdal.campaign.tell import lines, status
 from mcdal.campaign.trainer import train
 from mcdal.errors import CampaignError, ConfigError, McdalError
@@ -67,15 +69,17 @@ def test_the_budget_is_spent_and_the_audit_is_never_learned_from(finished, photo
     assert found.value == tested[-1] and found.labels == 15 and found.low < found.value < found.high
 
 
-def test_audit_questions_look_like_others_and_have_no_guess(finished):
+def test_audit_questions_look_like_others_and_what_is_judged_by_has_no_guess(finished):
     ledger = finished.ledger
     first = [ledger.question(o.sample_id) for o in ledger.outcomes() if ledger.question(o.sample_id).round == 0]
     places = [q.rank for q in first if q.arm == "audit"]
     assert len(first) == 35 and min(places) < 12 and max(places) > 22  # among the others
-    later = [ledger.question(o.sample_id) for o in ledger.outcomes(["strategy", "control"])]
+    later = [ledger.question(o.sample_id) for o in ledger.outcomes(["strategy"])]
     assert all(q.guess is not None and 0 < q.confidence <= 1 and len(q.why) == 2 for q in later)
+    drawn = [ledger.question(o.sample_id) for o in ledger.outcomes(["control"])]
+    assert all(q.guess is None and len(q.why) == 1 for q in drawn)
     assert all(q.guess is None and not q.why for q in first)
-    assert "by margin" in later[0].why[0] and "looks most like" in later[0].why[1]
+    assert later[0].why[0].startswith("Number ") and "looks most like" in later[0].why[1]
 
 
 def test_status_for_people_and_programs(finished):
@@ -115,7 +119,8 @@ def test_every_format_holds_every_label(finished, photos, tmp_path):
 
 
 def test_folders_of_classes_that_no_disk_can_hold():
-    assert folder_names(["a/b", "A_b", "..", "con|x", "\n"]) == ["a_b", "A_b_1", "class", "con_x", "_"]
+    assert folder_names(["x_2", "X", "x"]) == ["x_2", "X", "x_3"]
+    assert folder_names(["a/b", "A_b", "..", "con|x", "\n"]) == ["a_b", "A_b_2", "class", "con_x", "_"]
 
 
 def test_images_that_nobody_can_label_are_done_without(photos, tmp_path):
@@ -133,6 +138,103 @@ def test_images_that_nobody_can_label_are_done_without(photos, tmp_path):
         assert not unclear & set(store.labels(campaign.run_id))
         assert not unclear & set(store.asked(campaign.run_id, 1))
         store.close()
+
+
+def test_a_folder_that_is_away_for_a_minute_takes_nothing_with_it(photos, tmp_path):
+    root, truth = photos
+    images = shutil.copytree(root, tmp_path / "images")
+    begin(tmp_path / "c", images, budget=20, start=20)
+    with opened(tmp_path / "c") as campaign:
+        train(tmp_path / "c", "cpu")
+        images.rename(tmp_path / "elsewhere")
+        assert "are away" in sweep(campaign) and campaign.ledger.withdrawn() == []
+        (tmp_path / "elsewhere").rename(images)
+        gone = campaign.ledger.open()[0]
+        (images / gone).rename(tmp_path / "kept.png")
+        assert sweep(campaign) == "" and campaign.ledger.withdrawn() == [gone]
+        (tmp_path / "kept.png").rename(images / gone)
+        assert sweep(campaign) == "" and campaign.ledger.withdrawn() == []
+        answer_all(campaign, truth)
+        assert train(tmp_path / "c", "cpu") == "finished" and accuracy(campaign).labels == 15
+
+
+@pytest.mark.parametrize("when", ["after a round", "in a training"])
+def test_a_class_that_is_added_while_the_trainer_is_dead(photos, tmp_path, monkeypatch, when):
+    root, truth = photos
+    begin(tmp_path / "c", root, budget=30, start=20, control=0.0)
+    with opened(tmp_path / "c") as campaign:
+        train(tmp_path / "c", "cpu")
+        answer_all(campaign, truth)
+        stage = {"after a round": "begin_round", "in a training": "finish_round"}[when]
+        monkeypatch.setattr(Store, stage, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "c", "cpu")
+        monkeypatch.undo()
+        campaign.ledger.add_classes(["eleven"])
+        assert train(tmp_path / "c", "cpu") == "asks"
+        answer_all(campaign, truth)
+        assert train(tmp_path / "c", "cpu") == "finished"
+
+
+def test_a_round_that_was_asked_and_not_explained_is_explained_later(photos, tmp_path, monkeypatch):
+    root, truth = photos
+    begin(tmp_path / "c", root, budget=30, start=20)
+    with opened(tmp_path / "c") as campaign:
+        train(tmp_path / "c", "cpu")
+        answer_all(campaign, truth)
+        monkeypatch.setattr("mcdal.campaign.trainer._explain", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "c", "cpu")
+        monkeypatch.undo()
+        assert campaign.ledger.unexplained()
+        train(tmp_path / "c", "cpu")
+        assert not campaign.ledger.unexplained()
+
+
+def test_an_answer_that_is_corrected_to_cannot_tell_is_learned_from_no_more(photos, tmp_path):
+    root, truth = photos
+    begin(tmp_path / "c", root, budget=30, start=20, double=0.0)
+    with opened(tmp_path / "c") as campaign:
+        train(tmp_path / "c", "cpu")
+        answer_all(campaign, truth, names=("Ann",))
+        first = next(o.sample_id for o in campaign.ledger.outcomes(["start"]))
+        train(tmp_path / "c", "cpu")
+        campaign.ledger.answer(join(campaign, "Ann"), [Given("changed-my-mind", first, "cannot_tell")])
+        answer_all(campaign, truth, names=("Ann",))
+        train(tmp_path / "c", "cpu")
+        store = Store(tmp_path / "c", create=False)
+        assert [r.labeled for r in store.rounds(campaign.run_id)] == [20, 29]
+        store.close()
+
+
+def test_fewer_images_than_the_budget_end_the_campaign_early(photos, tmp_path):
+    root, truth = photos
+    images = tmp_path / "images"
+    images.mkdir()
+    for id in [*truth][:45]:
+        shutil.copyfile(root / id, images / id.replace("/", "-"))
+    small = {id.replace("/", "-"): truth[id] for id in truth}
+    begin(tmp_path / "c", images, budget=35, start=20, batch=15, audit=10.0)
+    with opened(tmp_path / "c") as campaign:
+        train(tmp_path / "c", "cpu")
+        asked = set(campaign.ledger.open())
+        unseen = sorted(set(small) & {p.name for p in images.iterdir()} - asked)
+        for id in unseen[:5]:
+            (images / id).unlink()
+        answer_all(campaign, small)
+        train(tmp_path / "c", "cpu")
+        answer_all(campaign, small)
+        assert train(tmp_path / "c", "cpu") == "finished"
+        assert campaign.ledger.progress(arms=PICKED).labels == 30
+
+
+def test_a_campaign_does_not_feed_on_itself(photos, tmp_path):
+    images = shutil.copytree(photos[0], tmp_path / "images")
+    with pytest.raises(CampaignError, match="lies within"):
+        begin(images / "c", images)
+    begin(tmp_path / "c", images)
+    with opened(tmp_path / "c") as campaign, pytest.raises(CampaignError, match="nothing is labeled"):
+        export(campaign, "folders", images / "sorted")
 
 
 def test_one_person_alone_comes_to_the_end(photos, tmp_path):
@@ -162,7 +264,7 @@ def test_images_and_classes_are_added_in_the_middle_and_images_vanish(photos, tm
         assert record.classes[-1] == "eleven" and record.pool_size > 185
         asked = store.asked(campaign.run_id, 1)
         (images / asked[0]).unlink()
-        campaign.ledger.withdraw([asked[0]])
+        assert sweep(campaign) == ""
         extended = truth | {f"new{i}.png": 10 for i in range(20)}
         answer_all(campaign, extended)
         (images / store.asked(campaign.run_id, 0)[0]).unlink()  # one that is learned from
@@ -174,7 +276,7 @@ def test_images_and_classes_are_added_in_the_middle_and_images_vanish(photos, tm
 
 def test_the_audit_is_drawn_by_id_alone(photos):
     root, _ = photos
-    ids = [file.id for file in list_images(root)]
+    ids = [file.id for file in list_images(root, root / "none")]
     for count in (1, 15, 199):
         bound = audit_bound(3, ids, count)
         assert sum(is_audit(3, id, bound) for id in ids) == count
@@ -204,6 +306,7 @@ def test_the_size_of_the_audit_follows_from_the_interval():
         ({"strategy": "nope"}, "nope"),
         ({"settings": ["training.epohs=3"]}, "epohs"),
         ({"scale": "huge"}, "huge"),
+        ({"settings": ["protocol.rounds=2"]}, "a campaign has its own"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_written(photos, tmp_path, changes, words):

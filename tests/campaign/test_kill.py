@@ -2,10 +2,10 @@
 
 import random
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
 
 from sqlalchemy import select
 
@@ -16,6 +16,25 @@ from tests.campaign.annotators import Annotator, Server
 from tests.campaign.conftest import begin
 
 KILLS = 6
+NAMES = ("Ann", "Bob", "Cy", "Di")
+
+
+def link_for(server, number):
+    """The first person has the link that the server printed, others are invited."""
+    if number == 0:
+        return server.link
+    command = [sys.executable, "-m", "mcdal", "campaign", "invite", str(server.folder), "--url", server.url]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def kill_now_and_then(server):
+    draw = random.Random(0)
+    for kill in range(KILLS):
+        time.sleep(draw.uniform(0.3, 2.5))
+        if kill % 2:
+            subprocess.run(["pkill", "-9", "-f", f"campaign train {server.folder}"], check=False)
+        server.kill()
+        server.start()
 
 
 def test_nothing_acknowledged_is_lost_or_doubled(photos, tmp_path):
@@ -24,32 +43,21 @@ def test_nothing_acknowledged_is_lost_or_doubled(photos, tmp_path):
     begin(folder, root)
     server = Server(folder)
     server.start()
-    team = []
-    for i, name in enumerate(("Ann", "Bob", "Cy", "Di")):
-        link = server.link if i == 0 else subprocess.run(
-            ["mcdal", "campaign", "invite", str(folder), "--url", server.url], capture_output=True, text=True, check=True
-        ).stdout.strip()  # fmt: skip
-        team.append(Annotator(server, link, name, truth, 10, wrong=0.05, skipped=0.1, seed=i))
-        team[-1].enter()
     over = threading.Event()
-    threads = [threading.Thread(target=person.work, args=(over.is_set,)) for person in team]
-    for thread in threads:
-        thread.start()
-    draw = random.Random(0)
     try:
-        for kill in range(KILLS):
-            time.sleep(draw.uniform(0.3, 2.5))
-            if kill % 2:
-                subprocess.run(["pkill", "-9", "-f", f"campaign train {folder}"], check=False)
-            server.kill()
-            server.start()
+        team = [Annotator(server, link_for(server, i), name, truth, 10, 0.05, 0.1, i) for i, name in enumerate(NAMES)]
+        for person in team:
+            person.enter()
+        threads = [threading.Thread(target=person.work, args=(over.is_set,)) for person in team]
+        for thread in threads:
+            thread.start()
+        kill_now_and_then(server)
         for thread in threads:
             thread.join(180)
             assert not thread.is_alive(), "the campaign does not come to its end"
     finally:
         over.set()
-        with suppress(ProcessLookupError):
-            server.stop()
+        server.stop()
     with opened(folder) as campaign:
         with campaign.database.read() as connection:
             kept = connection.execute(

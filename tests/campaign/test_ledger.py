@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, text
 
 from mcdal.campaign.decide import Answer, decide
 from mcdal.campaign.door import Door
-from mcdal.campaign.ledger import LEASE, Given, Ledger, Question
+from mcdal.campaign.ledger import LEASE, PRESENT, Given, Ledger, Question
 from mcdal.campaign_tables import answers, campaigns, people, standing
 from mcdal.database import Database
 from mcdal.errors import CampaignError, StoreError
@@ -82,6 +82,8 @@ def test_a_clock_that_jumps_back_does_not_lock_an_image(ledger, clock):
 
 
 def test_two_answers_are_wanted_of_some_and_a_third_where_they_differ(ledger):
+    for name in NAMES:
+        ledger.next(name, 0)
     ask(ledger, 1, wanted=2)
     assert ids(ledger.next("ann", 1)) == ids(ledger.next("bob", 1)) == ["r0/0.jpg"]
     assert ledger.next("cy", 1) == []
@@ -95,14 +97,26 @@ def test_two_answers_are_wanted_of_some_and_a_third_where_they_differ(ledger):
 
 
 def test_nothing_waits_for_people_who_are_not_there(ledger, clock):
+    """Somebody who came in to look, and left."""
     ask(ledger, 2, wanted=2)
-    door = Door(ledger, "secret")
+    ledger.next("bob", 0)
     ledger.answer("ann", [Given("k1", "r0/0.jpg", "label", 0), Given("k2", "r0/1.jpg", "cannot_tell")])
-    for name in ("Bob", "Cy"):
-        door.remove(door.named(name))
+    ledger.settle()
     assert ledger.progress().closed == 0
-    door.remove(door.named("Di"))
+    clock.at += PRESENT
+    ledger.next("ann", 0)
+    ledger.settle()
     assert [(o.verdict, o.value) for o in ledger.outcomes()] == [("label", 0), ("cannot_tell", None)]
+
+
+def test_nothing_waits_for_people_who_were_removed(ledger):
+    ask(ledger, 1, wanted=2)
+    ledger.next("bob", 0)
+    ledger.answer("ann", [Given("k1", "r0/0.jpg", "label", 0)])
+    assert ledger.progress().closed == 0
+    door = Door(ledger, "secret")
+    door.remove(door.named("Bob"))
+    assert ledger.progress().closed == 1
 
 
 def test_what_is_skipped_goes_to_others_and_comes_back_last(ledger):
@@ -117,6 +131,7 @@ def test_what_is_skipped_goes_to_others_and_comes_back_last(ledger):
 
 def test_two_who_cannot_tell_close_an_image_without_a_label(ledger):
     ask(ledger, 1)
+    ledger.next("bob", 0)
     ledger.answer("ann", [Given("k1", "r0/0.jpg", "cannot_tell")])
     assert ledger.outcomes() == [] and ids(ledger.next("bob", 1)) == ["r0/0.jpg"]
     ledger.answer("bob", [Given("k2", "r0/0.jpg", "cannot_tell")])

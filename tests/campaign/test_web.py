@@ -1,9 +1,12 @@
 """The page over HTTP: who may come in, what is given, and what is turned away."""
 
 import io
+import itertools
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from starlette.testclient import TestClient
 from mcdal.campaign.definition import opened
 from mcdal.campaign.door import SESSION, Door
 from mcdal.campaign.ledger import Question
+from mcdal.campaign.showing import Pictures
 from mcdal.campaign.web import HEADERS, MOST_BYTES, Beside, make_app
 from mcdal.errors import CampaignError
 from tests.campaign.conftest import begin
@@ -94,12 +98,32 @@ def test_a_guess_is_shown_only_where_the_campaign_allows_it(app, campaign, photo
         assert client.post("/api/next", json={"count": 1}).json()["items"][0]["guess"] is None
 
 
-def test_an_image_that_has_gone_is_withdrawn_and_another_given(app, campaign):
-    ask(campaign, ["a/000.png", "gone.png", "b/001.png"])
+def test_images_that_cannot_be_seen_are_passed_over_and_nothing_is_withdrawn_for_it(app, campaign):
+    ask(campaign, ["gone.png", "a/000.png", "gone2.png", "b/001.png"])
     client = came_in(app, campaign)
     items = client.post("/api/next", json={"count": 2}).json()["items"]
     assert {item["id"] for item in items} == {"a/000.png", "b/001.png"}
-    assert [(o.sample_id, o.verdict) for o in campaign.ledger.outcomes()] == [("gone.png", "withdrawn")]
+    assert campaign.ledger.outcomes() == []
+    missing = client.post("/api/next", json={"count": 2, "held": ["a/000.png", "b/001.png"]})
+    assert missing.status_code == 503 and "is the folder" in missing.json()["message"]
+
+
+def test_nothing_tells_which_images_are_of_the_audit(app, campaign):
+    """Nor do the numbers on the page move otherwise when one of them is answered."""
+    campaign.ledger.ask([Question("a/000.png", 0, 0, "audit"), Question("b/001.png", 0, 1, "start")])
+    client = came_in(app, campaign)
+    audit, other = client.post("/api/next", json={"count": 2}).json()["items"]
+    assert {k: v for k, v in audit.items() if k not in ("id", "image", "thumb")} == {
+        k: v for k, v in other.items() if k not in ("id", "image", "thumb")
+    }
+    states = [client.get("/api/state").json()]
+    for item in (audit, other):
+        states.append(client.post("/api/answers", json={"answers": [said(item["id"])]}).json()["state"])
+    steps = [
+        [(b[k][n] - a[k][n]) for k, n in (("round", "done"), ("budget", "labels"), ("person", "labels"))]
+        for a, b in itertools.pairwise(states)
+    ]
+    assert steps[0] == steps[1] == [1, 0, 1]
 
 
 # Who comes in
@@ -137,7 +161,7 @@ def test_a_token_that_was_guessed_or_changed_opens_nothing(app, campaign, change
     assert TestClient(app).post(f"/enter/{token}", data={"name": "Eve"}).status_code in (404, 409)
     person = door.enter(door.invite(), "Ann")
     client = TestClient(app)
-    client.cookies.set("mcdal_session", change(door.session(person)))
+    client.cookies.set(f"mcdal_{campaign.identity}", change(door.session(person)))
     assert client.get("/api/state").status_code == 401
 
 
@@ -147,7 +171,7 @@ def test_words_signed_for_one_use_serve_no_other(app, campaign):
     person = door.enter(token, "Ann")
     for cookie in (token, door.csrf(door.session(person))):
         client = TestClient(app)
-        client.cookies.set("mcdal_session", cookie)
+        client.cookies.set(f"mcdal_{campaign.identity}", cookie)
         assert client.get("/api/state").status_code == 401
     assert TestClient(app).get(f"/enter/{door.session(person)}").status_code == 410
 
@@ -187,6 +211,14 @@ def test_a_page_elsewhere_can_neither_write_nor_ask_by_another_name(app, campaig
     cookie = TestClient(app).post(
         f"/enter/{Door(campaign.ledger, campaign.secret).invite()}", data={"name": "Bob"}, follow_redirects=False
     ).headers["set-cookie"]  # fmt: skip
+    elsewhere = TestClient(app).post(
+        f"/enter/{Door(campaign.ledger, campaign.secret).invite()}", data={"name": "Cy"}, headers={"Origin": "http://evil.example"}
+    )  # fmt: skip
+    assert elsewhere.status_code == 403
+    many = {"name": "Cy", **{str(i): "x" for i in range(9)}}
+    assert (
+        TestClient(app).post(f"/enter/{Door(campaign.ledger, campaign.secret).invite()}", data=many).status_code == 400
+    )
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie
 
 
@@ -230,8 +262,7 @@ def test_no_path_leads_out_of_the_folder(app, campaign, photos, tmp_path):
         ids = ["../secret.png", str(secret), "a/../../secret.png", "a/out.png", "a/\x00.png", "a"]
         ask(campaign, ids)
         client = came_in(app, campaign)
-        assert client.post("/api/next", json={"count": 9}).json()["items"] == []
-        assert {o.verdict for o in campaign.ledger.outcomes()} == {"withdrawn"}
+        assert client.post("/api/next", json={"count": 9}).status_code == 503
         for path in (
             "/image/..%2Fsecret.png",
             "/image/a%2F000.png",
@@ -286,6 +317,36 @@ def test_bombs_and_broken_files_are_not_decoded(app, campaign, photos, monkeypat
     finally:
         (root / "broken.png").unlink()
         (root / "bomb.png").unlink()
+
+
+def test_a_full_disk_takes_no_image_away_and_many_may_ask_for_the_same(app, campaign, photos, monkeypatch):
+    root, _ = photos
+    Image.fromarray(np.zeros((3000, 1500, 3), np.uint8)).save(root / "large.jpg")
+    try:
+        pictures = Pictures(root, campaign.folder / "cache" / "shown")
+        with ThreadPoolExecutor(4) as threads:
+            shown = list(threads.map(lambda _: pictures.show("large.jpg", "thumb").content, range(8)))
+        assert len(set(shown)) == 1
+        monkeypatch.setattr(
+            Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        )
+        assert pictures.show("large.jpg", "image").media_type == "image/jpeg"
+    finally:
+        (root / "large.jpg").unlink()
+
+
+def test_a_changed_file_has_another_address(app, campaign, photos):
+    root, _ = photos
+    Image.new("L", (4, 4)).save(root / "new.png")
+    try:
+        ask(campaign, ["new.png"])
+        client = came_in(app, campaign)
+        before = client.post("/api/next", json={"count": 1}).json()["items"][0]["image"]
+        Image.new("L", (5, 5), 9).save(root / "new.png")
+        after = client.post("/api/next", json={"count": 1}).json()["items"][0]["image"]
+        assert before != after
+    finally:
+        (root / "new.png").unlink()
 
 
 def test_large_and_turned_images_are_made_smaller_once(app, campaign, photos):

@@ -70,7 +70,7 @@ export class Api {
   }
 
   #heard(state) {
-    const who = JSON.stringify([state.campaign, state.person.name]);
+    const who = JSON.stringify([state.identity, state.person.name]);
     if (this.#who !== null && this.#who !== who) {
       location.reload(); // somebody else signed in: nothing of this page may go out under that name
       throw new SignedOut();

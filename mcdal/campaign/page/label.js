@@ -56,7 +56,7 @@ function follow(heard) {
   state = heard;
   isSignedOut = false;
   if (!page) {
-    page = open(state.campaign, state.person.name);
+    page = open(state.identity, state.person.name);
     byId("guess-on").checked = page.shelf.read("guess") ?? state.guesses;
   }
   const isOver = state.phase === "finished" || state.phase === "stopped";
@@ -246,6 +246,8 @@ function toggleGuess() {
 }
 
 async function signOut() {
+  // A link works once: whoever signed out could not come back to send them.
+  if (page?.outbox.waiting.length) return tell("Some answers are not sent yet. Sign out when all are saved.");
   try {
     await api.signOut();
   } catch (error) {
