@@ -53,6 +53,7 @@ def new(
     from mcdal.campaign.draws import audit_bound
     from mcdal.campaign.images import list_images
     from mcdal.campaign.plans import audit_size, begin
+    from mcdal.device import choose_device
     from mcdal.settings import parse_settings
 
     names = class_names(classes)
@@ -78,6 +79,11 @@ def new(
     typer.echo(
         f"{len(ids)} images, {len(names)} classes; {kept} images for the audit, {budget} labels in {campaign.rounds} rounds"
     )
+    if encoder is None and scale == "full" and choose_device("auto").type == "cpu":
+        typer.echo(
+            "note: without a GPU a round of training takes hours at this size; --encoder efficientnet_lite0 takes seconds, and "
+            "--scale small minutes (begin again in another folder)"
+        )
     typer.echo(f"next: mcdal campaign serve {folder}")
 
 

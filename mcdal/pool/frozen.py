@@ -77,12 +77,12 @@ def expect_frozen(
 def _begin(source: Source, encoder: Encoder, cache: Path, numerics: Numerics, listen: Listener) -> "_Encoding":
     built = encoder.build()  # first: what is wrong with it is told before images are read
     built.place(numerics)
-    return _Encoding(source.open(cache, listen), encoder.digest(built), built, cache, numerics, listen)
+    return _Encoding(source.open(cache, listen), encoder.digest(built), built, cache, numerics, listen, source.grows)
 
 
 @dataclass(frozen=True)
 class _Encoding:
-    """One pool and one encoder."""
+    """One pool and one encoder. whole: all test images are encoded, not only those that have a label by now."""
 
     pool: Pool
     encoder: str
@@ -90,6 +90,7 @@ class _Encoding:
     cache: Path
     numerics: Numerics
     listen: Listener
+    whole: bool = False
 
     @property
     def key(self) -> str:
@@ -103,14 +104,16 @@ class _Encoding:
 
     @property
     def views(self) -> dict[str, tuple[Images, Positions]]:
+        test = self.pool.test
         return {
             "pool": (self.pool.images, np.arange(len(self.pool))),
-            "test": (self.pool.test.images, self.pool.test.positions),
+            "test": (test.images, np.arange(len(test.images)) if self.whole else test.positions),
         }
 
     @property
     def _test_ids(self) -> tuple[str, ...]:
-        return tuple(self.pool.test.images.ids[i] for i in self.pool.test.positions)
+        images, positions = self.views["test"]
+        return tuple(images.ids[i] for i in positions)
 
     def encode(self, images: Images, positions: Positions) -> Vectors:
         device = self.numerics.device
@@ -154,9 +157,10 @@ class _Encoding:
         """The same pool with these features."""
         old, length = self.pool, pool.shape[1]
         images = FeatureImages(pool, old.images, self.views["pool"][1], spread)
-        seen = FeatureImages(test, old.test.images, old.test.positions, spread)
+        seen = FeatureImages(test, old.test.images, self.views["test"][1], spread)
+        labeled = old.test.positions if self.whole else np.arange(len(seen))
         return replace(
-            old, images=images, test=LabeledView(seen, np.arange(len(seen)), old.test.y), mean=(0.0,) * length,
+            old, images=images, test=LabeledView(seen, labeled, old.test.y), mean=(0.0,) * length,
             std=(1.0,) * length, fingerprint=digest(old.fingerprint, self.encoder),
         )  # fmt: skip
 

@@ -19,6 +19,7 @@ from mcdal.campaign.rows import agreed, did, labeled
 from mcdal.campaign.serve import sweep
 from mcdal.campaign.tell import lines, status
 from mcdal.campaign.trainer import train
+from mcdal.encoders.base import Built
 from mcdal.errors import CampaignError, ConfigError, McdalError
 from mcdal.store import Store
 from tests.campaign.conftest import begin, join
@@ -235,6 +236,38 @@ def test_a_campaign_does_not_feed_on_itself(photos, tmp_path):
     begin(tmp_path / "c", images)
     with opened(tmp_path / "c") as campaign, pytest.raises(CampaignError, match="nothing is labeled"):
         export(campaign, "folders", images / "sorted")
+
+
+ENCODER = """
+from dataclasses import dataclass
+import torch
+from torch import nn
+from mcdal import Encoder
+from mcdal.encoders.base import Built
+
+@dataclass(frozen=True)
+class Flat(Encoder):
+    \'\'\'The pixels.\'\'\'
+    def build(self):
+        return Built(nn.Flatten(), (8, 8), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""
+
+
+def test_through_a_frozen_encoder_images_are_encoded_once(photos, tmp_path, monkeypatch):
+    root, truth = photos
+    (tmp_path / "flat.py").write_text(ENCODER)
+    encoded = []
+    real = Built.features
+    monkeypatch.setattr(Built, "features", lambda self, x: (encoded.append(len(x)), real(self, x))[1])
+    settings = ["training.epochs=3", "training.steps_per_epoch=10"]
+    begin(tmp_path / "c", root, budget=40, encoder=f"{tmp_path / 'flat.py'}:Flat", settings=settings)
+    with opened(tmp_path / "c") as campaign:
+        while train(tmp_path / "c", "cpu") == "asks":
+            answer_all(campaign, truth)
+        assert accuracy(campaign).labels == 15 and campaign.ledger.progress(arms=PICKED).labels == 40
+    folders = [f for f in (tmp_path / "c" / "cache").glob("features-*") if f.is_dir()]
+    assert len(folders) == 1
+    assert sum(encoded) < 200 + 4 * 3 * 16  # all once, and a few looked at again at each opening
 
 
 def test_one_person_alone_comes_to_the_end(photos, tmp_path):
