@@ -2,12 +2,12 @@
 
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Select, insert, select, update
 
-from mcdal.campaign.ledger import Ledger
+from mcdal.campaign.ledger import Ledger, plain
 from mcdal.campaign_tables import invitations, people
 from mcdal.errors import CampaignError
 
@@ -39,8 +39,8 @@ class Door:
         number = secrets.token_urlsafe(12)
         now = self._ledger.now()
         row = {
-            "campaign_id": self._campaign, "invitation_id": number, "uses_left": uses, "made_at": _plain(now),
-            "expires_at": _plain(now + timedelta(days=days)),
+            "campaign_id": self._campaign, "invitation_id": number, "uses_left": uses, "made_at": plain(now),
+            "expires_at": plain(now + timedelta(days=days)),
         }  # fmt: skip
         with self._ledger.database.write() as connection:
             connection.execute(insert(invitations).values(**row))
@@ -68,7 +68,7 @@ class Door:
                     raise CampaignError(
                         f"The name {person.name!r} is taken: take another, or ask for a link of your own."
                     )
-                joined = {"campaign_id": self._campaign, "joined_at": _plain(self._ledger.now()), **vars(person)}
+                joined = {"campaign_id": self._campaign, "joined_at": plain(self._ledger.now()), **vars(person)}
                 connection.execute(insert(people).values(**joined))
             left = invitations.c.invitation_id == number
             connection.execute(update(invitations).where(left).values(uses_left=row.uses_left - 1))
@@ -135,7 +135,7 @@ class Door:
         p = people.c
         with self._ledger.database.write() as connection:
             where = (p.campaign_id == self._campaign) & (p.person_id == person.person_id)
-            connection.execute(update(people).where(where).values(removed_at=_plain(self._ledger.now())))
+            connection.execute(update(people).where(where).values(removed_at=plain(self._ledger.now())))
         self._ledger.settle()
 
     def _read(self, token: str) -> tuple[str, str | None]:
@@ -156,7 +156,7 @@ class Door:
     def _check(self, row: Any) -> None:
         if row is None or row.uses_left < 1:
             raise CampaignError("This invitation was used already: ask for a new link.")
-        if row.expires_at <= _plain(self._ledger.now()):
+        if row.expires_at <= plain(self._ledger.now()):
             raise CampaignError("This invitation has expired: ask for a new link.")
 
 
@@ -166,8 +166,3 @@ def _name(given: str) -> str:
     if not name or len(name) > LONGEST_NAME:
         raise CampaignError(f"Give a name of 1 to {LONGEST_NAME} characters.")
     return name
-
-
-def _plain(at: datetime) -> datetime:
-    """UTC without a time zone, as the columns keep it."""
-    return at.astimezone(UTC).replace(tzinfo=None)

@@ -31,7 +31,7 @@ def export(campaign: Opened, to: str, out: Path) -> int:
 
 def _records(campaign: Opened, rows: Sequence[Labeled]) -> list[dict[str, Any]]:
     """A row an image, under COLUMNS. sha256 is empty of an image that has gone."""
-    pictures = Pictures(campaign.campaign.images, campaign.folder / "cache" / "shown")
+    pictures = Pictures.of(campaign)
     return [
         {
             "sample_id": row.sample_id, "label": row.label, "number": row.number, "by": " and ".join(row.by),
@@ -69,7 +69,7 @@ def _parquet(campaign: Opened, rows: Sequence[Labeled], out: Path) -> None:
 
 def _coco(campaign: Opened, rows: Sequence[Labeled], out: Path) -> None:
     """One annotation an image, of the whole of it: what readers of COCO take for a class."""
-    pictures = Pictures(campaign.campaign.images, campaign.folder / "cache" / "shown")
+    pictures = Pictures.of(campaign)
     records = _records(campaign, rows)
     images, annotations = [], []
     for i, record in enumerate(records, 1):
@@ -104,7 +104,7 @@ def _folders(campaign: Opened, rows: Sequence[Labeled], out: Path) -> None:
     if out.exists() and any(out.iterdir()):
         raise CampaignError(f"{out} is not empty: give a new folder")
     folders = folder_names(campaign.ledger.classes())
-    pictures = Pictures(campaign.campaign.images, campaign.folder / "cache" / "shown")
+    pictures = Pictures.of(campaign)
     taken: set[str] = set()
     for row in rows:
         try:

@@ -505,9 +505,12 @@ class Ledger:
             connection.execute(statement.on_conflict_do_update(index_elements=primary, set_=renewed), rows)
 
     def _time(self) -> datetime:
-        """UTC without a time zone, as the columns keep it."""
-        at: datetime = self.now()
-        return at.astimezone(UTC).replace(tzinfo=None)
+        return plain(self.now())
+
+
+def plain(at: datetime) -> datetime:
+    """UTC without a time zone, as the columns keep it."""
+    return at.astimezone(UTC).replace(tzinfo=None)
 
 
 def _question(row: Any) -> Question:

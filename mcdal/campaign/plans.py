@@ -10,7 +10,7 @@ from sqlalchemy import insert, select
 
 from mcdal.campaign.definition import Campaign, to_json
 from mcdal.campaign.images import CampaignImages
-from mcdal.campaign.ledger import Ledger
+from mcdal.campaign.ledger import Ledger, plain
 from mcdal.campaign_tables import campaigns
 from mcdal.config import Config, Protocol
 from mcdal.database import Database
@@ -71,7 +71,7 @@ def begin(folder: Path, campaign: Campaign, classes: list[str]) -> None:
             raise CampaignError(f"{database.path} holds the campaign {there!r} already: give another folder")
         row = {
             "campaign_id": campaign.name, "config": to_json(campaign, plan.run_id), "secret": secrets.token_urlsafe(32),
-            "created_at": datetime.now(UTC).replace(tzinfo=None),
+            "created_at": plain(datetime.now(UTC)),
         }  # fmt: skip
         with database.write() as connection:
             connection.execute(insert(campaigns).values(**row))

@@ -181,7 +181,7 @@ def sweep(campaign: Opened) -> str:
 
     Nothing is withdrawn while the folder, or much of it, cannot be seen: a disk may be away for a minute.
     """
-    pictures = Pictures(campaign.campaign.images, campaign.folder / "cache" / "shown")
+    pictures = Pictures.of(campaign)
     ledger, waiting = campaign.ledger, campaign.ledger.open()
     gone = [id for id in waiting if not pictures.is_there(id)]
     if len(gone) > max(3, FEW_GONE * len(waiting)):

@@ -11,6 +11,7 @@ from typing import Literal
 
 from PIL import Image
 
+from mcdal.campaign.definition import Opened
 from mcdal.errors import PoolError
 from mcdal.pool.decode import FORMATS, MAX_PIXELS, odd, to_plain, upright
 
@@ -35,6 +36,10 @@ class Pictures:
     def __init__(self, root: Path, kept: Path):
         self._root, self._kept = root.resolve(), kept
         self._decoding = threading.Semaphore(AT_ONCE)
+
+    @classmethod
+    def of(cls, campaign: Opened) -> "Pictures":
+        return cls(campaign.campaign.images, campaign.folder / "cache" / "shown")
 
     def path(self, id: str) -> Path:
         """The file of an id. PoolError where it is none of this folder, or has gone."""

@@ -15,8 +15,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mcdal.campaign.definition import Opened
-from mcdal.campaign.door import Door, Person
-from mcdal.campaign.ledger import Given, Ledger, Question
+from mcdal.campaign.door import SESSION, Door, Person
+from mcdal.campaign.ledger import LEASE, Given, Ledger, Question
 from mcdal.campaign.progress import PICKED, accuracy, finished_rounds
 from mcdal.campaign.showing import Pictures, Size
 from mcdal.campaign.sign_in import sign_in_page
@@ -135,7 +135,7 @@ def make_app(campaign: Opened, beside: Beside, hosts: list[str]) -> FastAPI:
             return HTMLResponse(sign_in_page(campaign.campaign.name, token, problem=str(error)), 409)
         response = RedirectResponse("/", 303)
         response.set_cookie(
-            site.cookie, site.door.session(person), max_age=30 * 86_400, httponly=True, samesite="strict",
+            site.cookie, site.door.session(person), max_age=int(SESSION.total_seconds()), httponly=True, samesite="strict",
             secure=request.url.scheme == "https",
         )  # fmt: skip
         return response
@@ -202,7 +202,7 @@ class Site:
         self.campaign, self.beside = campaign, beside
         self.ledger: Ledger = campaign.ledger
         self.door = Door(self.ledger, campaign.secret)
-        self.pictures = Pictures(campaign.campaign.images, campaign.folder / "cache" / "shown")
+        self.pictures = Pictures.of(campaign)
         self.files = {f.name: f.read_text(encoding="utf-8") for f in files("mcdal.campaign").joinpath("page").iterdir()}
         self.cookie = f"mcdal_{campaign.identity}"  # browsers share cookies between the ports of a host
         self._signed = URLSafeSerializer(campaign.secret, salt="image")
@@ -276,7 +276,7 @@ class Site:
             "why": list(question.why) if shown else list(question.why[:1]),  # the rest says what the model thinks
             "guess": {"class": question.guess, "confidence": question.confidence} if shown else None,
             "given": None if given is None else {"verdict": given.verdict, "value": given.value},
-            "lease_seconds": 600,
+            "lease_seconds": int(LEASE.total_seconds()),
         }  # fmt: skip
 
     def show(self, token: str, size: Size) -> Response:
