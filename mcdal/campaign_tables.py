@@ -53,7 +53,7 @@ questions = Table(
     Column("arm", Text, nullable=False),  # start, strategy, control or audit
     Column("wanted", Integer, nullable=False),  # answers of different people
     Column("given", Integer, nullable=False),  # standing answers that count
-    Column("verdict", Text),  # label, cannot_tell or withdrawn; NULL while open
+    Column("verdict", Text),  # label, cannot_tell, withdrawn or ended; NULL while open
     Column("value", Integer),  # class number of a label
     Column("why", JSON, nullable=False),  # sentences
     Column("guess", Integer),  # the model's class
@@ -127,6 +127,21 @@ leases = Table(
     Column("sample_id", Text, primary_key=True),
     Column("person_id", Text, primary_key=True),
     Column("until", DateTime(timezone=True), nullable=False),
+)
+
+# What models say of the audit images: those of the rounds, and those that learned from the labels that random labeling gives.
+trials = Table(
+    "trials",
+    metadata,
+    _campaign(primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("arm", Text, primary_key=True),  # picked: all labels so far; random: those of a random sample of the pool
+    Column(
+        "repeat", Integer, primary_key=True
+    ),  # the same labels, other initial weights; 0 of "picked" is the round's model
+    Column("labels", Integer, nullable=False),  # that it learned from
+    Column("predicted", JSON, nullable=False),  # class number by sample id; empty where there could be no such model
+    Column("made_at", DateTime(timezone=True), nullable=False),
 )
 
 TABLES = (campaigns, campaign_classes, questions, people, invitations, answers, standing, leases)

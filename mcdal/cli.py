@@ -300,9 +300,11 @@ def report(
     out: Out = Path("runs"),
 ) -> None:
     """Draw the report of runs: a page, figures and tables."""
+    from mcdal.campaign.chapter import section
     from mcdal.report import write_report
 
-    typer.echo(write_report(out, runs or []))
+    beside = section(out)
+    typer.echo(write_report(out, runs or [], [] if beside is None else [beside]))
 
 
 @app.command()

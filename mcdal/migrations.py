@@ -49,12 +49,18 @@ def add_campaigns(connection: Connection) -> None:
     _append_only(connection, "answers", "answers are append-only: add a row to take one back")
 
 
+def add_trials(connection: Connection) -> None:
+    """6: what random labeling would have given can be told beside a campaign."""
+    campaign_tables.trials.create(connection, checkfirst=True)
+
+
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     create_tables,
     index_by_run,
     forget_index_by_sample,
     add_masks,
     add_campaigns,
+    add_trials,
 )
 
 

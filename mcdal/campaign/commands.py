@@ -20,7 +20,9 @@ def new(
     folder: Folder,
     images: Annotated[Path, typer.Option("--images", help="Folder of the images, without labels.")],
     classes: Annotated[str, typer.Option("--classes", help="cat,dog,other; or a text file with a name a line.")],
-    budget: Annotated[int, typer.Option("--budget", help="Labels in all, without those for the audit.")],
+    budget: Annotated[
+        int | None, typer.Option("--budget", help="Labels in all, without those for the audit; or give --cost.")
+    ] = None,
     start: Annotated[
         int | None, typer.Option("--start", help="Labels of the first round: a tenth, at least 10 a class.")
     ] = None,
@@ -47,8 +49,18 @@ def new(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the run.")
     ] = None,
+    target: Annotated[float | None, typer.Option("--target", help="Accuracy that is enough, such as 0.9.")] = None,
+    cost: Annotated[
+        float | None, typer.Option("--cost", help="Money in all, audit and second answers included; or give --budget.")
+    ] = None,
+    price: Annotated[float | None, typer.Option("--price", help="Money for an answer.")] = None,
+    wage: Annotated[float | None, typer.Option("--wage", help="Money for an hour of looking at images.")] = None,
+    seconds_per_label: Annotated[
+        float | None, typer.Option("--seconds-per-label", help="That a person is expected to look at an image.")
+    ] = None,
 ) -> None:
     """Begin a campaign in a folder of its own."""
+    from mcdal.campaign.cost import affordable
     from mcdal.campaign.definition import Campaign
     from mcdal.campaign.draws import audit_bound
     from mcdal.campaign.images import list_images
@@ -63,6 +75,10 @@ def new(
         )
     ids = [file.id for file in list_images(images, folder)]
     kept = audit_size(audit)
+    if budget is None:
+        if cost is None:
+            raise CampaignError("give --budget, the number of labels, or --cost with --price or --wage")
+        budget = affordable(cost, seconds_per_label, wage, price, kept, double)
     first = start or max(10 * len(names), budget // 10)
     left = len(ids) - kept
     if budget > left:
@@ -73,7 +89,7 @@ def new(
     campaign = Campaign(
         folder.resolve().name, images.resolve(), budget, min(first, budget), batch or max(1, budget // 10), kept,
         audit_bound(seed, ids, kept), control, double, guesses, strategy, encoder, scale, size, seed,
-        tuple(parse_settings(settings or []).items()),
+        tuple(parse_settings(settings or []).items()), target, cost, price, wage, seconds_per_label,
     )  # fmt: skip
     begin(folder, campaign, names)
     typer.echo(
@@ -194,6 +210,30 @@ def train(
 
     with stoppable(), console.listener(False, False) as listen:
         go_on(folder, device, listen)
+
+
+@app.command()
+def budget(
+    folder: Folder, to: Annotated[int, typer.Option("--to", help="Labels in all, without those for the audit.")]
+) -> None:
+    """Change how many labels are wanted in all; the server need not be stopped."""
+    from mcdal.campaign.budget import change_budget
+    from mcdal.campaign.definition import opened
+
+    with opened(folder) as campaign:
+        changed = change_budget(campaign, to)
+    typer.echo(f"{changed.budget} labels in {changed.rounds} rounds")
+
+
+@app.command()
+def finish(folder: Folder) -> None:
+    """Ask for nothing more: the last model learns from what was answered. `budget` lets it go on again."""
+    from mcdal.campaign.budget import finish as end
+    from mcdal.campaign.definition import opened
+
+    with opened(folder) as campaign:
+        open_ones = end(campaign)
+    typer.echo(f"{open_ones} images are asked about no more; `mcdal campaign serve` or `train` trains the last model")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """What a campaign is: which images, which classes, how many labels, and how it goes on."""
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ class Campaign:
     audit: images that are labeled first and never trained on nor picked, so that accuracy has an honest estimate; `audit_below`
     says which they are, new images included: those whose number drawn from `seed` and id is smaller. control: share of each later
     batch that is drawn at random. double: share of the images that two people label. guesses: whether people may see the model's.
-    strategy, encoder, scale, settings: as in `mcdal run`.
+    strategy, encoder, scale, settings: as in `mcdal run`. target: accuracy that is enough, 0 to 1. cost: that it may have in
+    all, in money; price: of an answer; wage: of an hour; seconds_per_label: that a person is expected to look at an image.
+    changed_at: when the budget was changed last, as ISO 8601 has it.
     """
 
     name: str
@@ -43,6 +46,12 @@ class Campaign:
     size: int = 64
     seed: int = 0
     settings: tuple[tuple[str, str], ...] = ()
+    target: float | None = None
+    cost: float | None = None
+    price: float | None = None
+    wage: float | None = None
+    seconds_per_label: float | None = None
+    changed_at: str | None = None
 
     def __post_init__(self) -> None:
         at_least(self, "campaign", 1, "budget", "start", "batch", "audit", "size")
@@ -50,6 +59,12 @@ class Campaign:
         for name in ("double", "control"):
             if getattr(self, name) >= 1:
                 raise ConfigError(f"campaign.{name} = {getattr(self, name)}: give a share below 1")
+        if self.target is not None and not 0 < self.target < 1:
+            raise ConfigError(f"campaign.target = {self.target}: give an accuracy between 0 and 1, such as 0.9")
+        for name in ("cost", "price", "wage", "seconds_per_label"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(f"campaign.{name} = {value}: give a number of at least 0")
         if self.scale not in SCALES:
             raise ConfigError(f"campaign.scale = {self.scale!r}: there are {', '.join(SCALES)}")
         fixed = [path for path, _ in self.settings if path.split(".")[0] in ("protocol", "source")]
@@ -72,11 +87,18 @@ class Campaign:
 class Opened:
     """A campaign with its store: close it after use. run_id: of the run that it is."""
 
-    campaign: Campaign
+    name: str
     run_id: str
     folder: Path
     database: Database
     secret: str
+
+    @property
+    def campaign(self) -> Campaign:
+        """As the store has it now: another process may change the budget."""
+        with self.database.read() as connection:
+            query = select(campaigns.c.config).where(campaigns.c.campaign_id == self.name)
+            return from_json(self.name, connection.execute(query).scalar_one())
 
     @property
     def identity(self) -> str:
@@ -85,7 +107,7 @@ class Opened:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.database, self.campaign.name)
+        return Ledger(self.database, self.name)
 
     def close(self) -> None:
         self.database.close()
@@ -109,7 +131,8 @@ def opened(folder: Path, create: bool = True) -> Opened:
             raise CampaignError(
                 f"{database.path} holds no campaign: `mcdal campaign new` begins one in a folder of its own"
             )
-        return Opened(from_json(row.campaign_id, row.config), row.config["run_id"], folder, database, row.secret)
+        from_json(row.campaign_id, row.config)  # a newer one is refused here
+        return Opened(row.campaign_id, row.config["run_id"], folder, database, row.secret)
     except BaseException:
         database.close()
         raise

@@ -66,7 +66,7 @@ class Outcome:
 
     sample_id: str
     arm: Arm
-    verdict: Literal["label", "cannot_tell", "withdrawn"]
+    verdict: Literal["label", "cannot_tell", "withdrawn", "ended"]
     value: int | None
     by: tuple[str, ...]
     at: datetime
@@ -112,9 +112,9 @@ class Ledger:
                 values = {"guess": guess, "confidence": confidence, "why": list(why)}
                 connection.execute(update(questions).where(self._of(id)).values(**values))
 
-    def withdraw(self, ids: Sequence[str]) -> None:
-        """Closes questions that cannot be answered any more, because the image has gone. What was answered stays."""
-        closed = {"verdict": "withdrawn", "value": None, "closed_at": self._time()}
+    def withdraw(self, ids: Sequence[str], verdict: Literal["withdrawn", "ended"] = "withdrawn") -> None:
+        """Closes questions that are asked no more: the image has gone, or the campaign is ended. What was answered stays."""
+        closed = {"verdict": verdict, "value": None, "closed_at": self._time()}
         with self.database.write() as connection:
             for id in ids:
                 connection.execute(

@@ -11,7 +11,11 @@ from mcdal.store import Store
 from mcdal.values import Ids, Label
 
 LEARNED: tuple[Arm, ...] = ("start", "strategy", "control", "given")
-WHY = {"cannot_tell": "people could not tell, or did not agree", "withdrawn": "the image has gone"}
+WHY = {
+    "cannot_tell": "people could not tell, or did not agree",
+    "withdrawn": "the image has gone",
+    "ended": "the campaign ended",
+}
 
 
 class People(Oracle):

@@ -1,6 +1,7 @@
 """How a campaign stands, from the store alone: cheap enough to be asked every second."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from scipy import stats
@@ -33,22 +34,38 @@ def state(campaign: Opened) -> State:
     """asks: people are asked. full: what was asked is answered, or nothing was asked yet, and the trainer has to go on."""
     if campaign.ledger.waits():
         return "asks"
-    return "finished" if finished_rounds(campaign) >= campaign.campaign.rounds or _is_done(campaign) else "full"
+    finished, begun = _rounds(campaign)
+    if begun > finished:
+        return "full"
+    return "finished" if finished >= campaign.campaign.rounds or _is_done(campaign) else "full"
 
 
 def _is_done(campaign: Opened) -> bool:
-    """Whether the run came to its end: with fewer rounds than planned where there are not as many images."""
+    """Whether the run came to its end: with fewer rounds than planned where there are not as many images.
+
+    Not where the budget was changed since.
+    """
     s = schema.sessions.c
-    query = select(s.outcome).where(s.run_id == campaign.run_id).order_by(s.session_id.desc()).limit(1)
+    query = select(s.outcome, s.ended_at).where(s.run_id == campaign.run_id).order_by(s.session_id.desc()).limit(1)
     with campaign.database.read() as connection:
-        return connection.execute(query).scalar_one_or_none() == "done"
+        last = connection.execute(query).one_or_none()
+    if last is None or last.outcome != "done":
+        return False
+    changed = campaign.campaign.changed_at
+    return changed is None or last.ended_at.replace(tzinfo=UTC) > datetime.fromisoformat(changed)
 
 
 def finished_rounds(campaign: Opened) -> int:
+    return _rounds(campaign)[0]
+
+
+def _rounds(campaign: Opened) -> tuple[int, int]:
+    """How many are finished, and how many are begun."""
     r = schema.rounds.c
-    query = select(func.count(r.finished_at)).where(r.run_id == campaign.run_id)
+    query = select(func.count(r.finished_at), func.count()).where(r.run_id == campaign.run_id)
     with campaign.database.read() as connection:
-        return int(connection.execute(query).scalar_one())
+        finished, begun = connection.execute(query).one()
+    return finished, begun
 
 
 def accuracy(campaign: Opened) -> Accuracy | None:

@@ -41,7 +41,7 @@ def labeled(campaign: Opened) -> list[Labeled]:
     """All labels there are, in the order of the ids; those of the audit among them."""
     classes, q = campaign.ledger.classes(), questions.c
     with campaign.database.read() as connection:
-        query = select(q.sample_id, q.round, q.given).where(q.campaign_id == campaign.campaign.name)
+        query = select(q.sample_id, q.round, q.given).where(q.campaign_id == campaign.name)
         asked = {id: (round, given) for id, round, given in connection.execute(query)}
     found = [
         Labeled(
@@ -55,7 +55,7 @@ def labeled(campaign: Opened) -> list[Labeled]:
 
 def did(campaign: Opened) -> list[Did]:
     """Everybody who has answered, by name."""
-    s, p, a, name = standing.c, people.c, answers.c, campaign.campaign.name
+    s, p, a, name = standing.c, people.c, answers.c, campaign.name
     stands = (
         select(p.name, s.verdict, func.count())
         .join(standing, (s.campaign_id == p.campaign_id) & (s.person_id == p.person_id))
@@ -90,7 +90,7 @@ def agreed(campaign: Opened) -> Agreement | None:
     """
     definition = campaign.campaign
     s = standing.c
-    query = select(s.sample_id, s.value).where(s.campaign_id == campaign.campaign.name, s.verdict == "label")
+    query = select(s.sample_id, s.value).where(s.campaign_id == campaign.name, s.verdict == "label")
     said: dict[str, list[int]] = {}
     with campaign.database.read() as connection:
         for id, value in connection.execute(query.order_by(s.answer_id)):
@@ -104,6 +104,6 @@ def last_answer(campaign: Opened) -> datetime | None:
     a = answers.c
     with campaign.database.read() as connection:
         at: datetime | None = connection.execute(
-            select(func.max(a.at)).where(a.campaign_id == campaign.campaign.name)
+            select(func.max(a.at)).where(a.campaign_id == campaign.name)
         ).scalar_one()
     return None if at is None else at.replace(tzinfo=UTC)

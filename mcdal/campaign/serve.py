@@ -15,7 +15,9 @@ from filelock import FileLock, Timeout
 
 from mcdal.campaign.definition import Opened, opened
 from mcdal.campaign.door import Door
+from mcdal.campaign.outlook import outlook
 from mcdal.campaign.progress import PICKED, finished_rounds, state
+from mcdal.campaign.random_arm import untried
 from mcdal.campaign.showing import Pictures
 from mcdal.campaign.web import Beside, make_app
 from mcdal.errors import CampaignError
@@ -99,12 +101,14 @@ class Trainer:
             self._process = None
             self._ended(code)
         there = state(self.campaign)
-        if there == "finished":
+        untold = there != "full" and untried(self.campaign, finished_rounds(self.campaign))
+        if there == "finished" and not untold:
+            self._missing()
             self.beside.phase, self.beside.message = "finished", "All labels that were wanted are given. Thank you!"
-        elif there == "asks" and not self.campaign.ledger.unexplained():
+        elif there == "asks" and not untold and not self.campaign.ledger.unexplained():
             self.beside.phase, self.beside.message = "labeling", self._missing()
         elif time.monotonic() >= self._not_before and not is_locked(self._run_folder / "lock"):
-            self._begin()
+            self._begin("" if there == "full" else "What random labeling would have given is tried beside.")
 
     def _missing(self) -> str:
         """Now and then: images that are asked about and have gone, or are back; what people who left were waited for."""
@@ -112,6 +116,7 @@ class Trainer:
             return self.beside.message
         self._next_sweep = time.monotonic() + SECONDS_BETWEEN_SWEEPS
         self.campaign.ledger.settle()
+        self.beside.suggestions = tuple(reason.text for reason in outlook(self.campaign).suggestions)
         return sweep(self.campaign)
 
     def stop(self) -> None:
@@ -136,11 +141,11 @@ class Trainer:
         """What a trainer moves: rounds that are finished, and images that were asked about."""
         return finished_rounds(self.campaign), self.campaign.ledger.progress().asked
 
-    def _begin(self) -> None:
+    def _begin(self, message: str = "") -> None:
         self._before = self._reached()
         labels = self.campaign.ledger.progress(arms=PICKED).labels
         self.beside.phase = "training"
-        self.beside.message = (
+        self.beside.message = message or (
             f"Training on {labels} labels and picking new images." if labels else "Looking at all images."
         )
         command = [sys.executable, "-P", "-c", START, "campaign", "train", str(self.campaign.folder)]

@@ -12,7 +12,9 @@ from mcdal.campaign.definition import Opened, opened
 from mcdal.campaign.ledger import Question
 from mcdal.campaign.oracle import People
 from mcdal.campaign.plans import plan_of
-from mcdal.campaign.progress import State, state
+from mcdal.campaign.progress import State, finished_rounds, state
+from mcdal.campaign.random_arm import untried
+from mcdal.campaign.trials import Trials
 from mcdal.device import Numerics
 from mcdal.errors import CampaignError
 from mcdal.events import Listener, nobody
@@ -29,7 +31,7 @@ from mcdal.windows import forward
 def train(folder: Path, device: str = "auto", listen: Listener = nobody) -> State:
     """Plays the campaign as far as answers reach; what it asks next has a guess and reasons beside each image."""
     with opened(folder) as campaign:
-        if state(campaign) != "full" and not campaign.ledger.unexplained():
+        if state(campaign) != "full" and not campaign.ledger.unexplained() and not _untried(campaign):
             return state(campaign)
         ledger = campaign.ledger
         if ledger.last_round() is not None and not ledger.progress(arms=("audit",)).labels:
@@ -43,11 +45,18 @@ def train(folder: Path, device: str = "auto", listen: Listener = nobody) -> Stat
                 pools.append(pool)
                 return People(campaign.campaign, ledger, store, plan.run_id, pool)
 
+            numerics = plan.config.training.numerics(device)
             run(plan, folder, device=device, oracle=people, listen=listen)
-            _explain(campaign, plan, pools[0], store, plan.config.training.numerics(device))
+            _explain(campaign, plan, pools[0], store, numerics)
+            to_the_end = Trials(campaign, plan, pools[0], numerics).play()
         finally:
             store.close()
-        return state(campaign)
+        there = state(campaign)
+    return there if to_the_end else train(folder, device, listen)
+
+
+def _untried(campaign: Opened) -> bool:
+    return untried(campaign, finished_rounds(campaign))
 
 
 def _explain(campaign: Opened, plan: Plan, pool: Pool, store: Store, numerics: Numerics) -> None:

@@ -72,6 +72,8 @@ class Beside:
 
     phase: Literal["labeling", "training", "finished", "stopped"] = "labeling"
     message: str = ""
+    suggestions: tuple[str, ...] = ()
+    """Reasons to stop."""
 
 
 class UnwelcomeError(Exception):
@@ -109,7 +111,7 @@ def make_app(campaign: Opened, beside: Beside, hosts: list[str]) -> FastAPI:
     @app.get("/")
     def page(request: Request) -> Response:
         if site.door.who(request.cookies.get(site.cookie)) is None:
-            return HTMLResponse(sign_in_page(campaign.campaign.name), 401)
+            return HTMLResponse(sign_in_page(campaign.name), 401)
         return HTMLResponse(site.files["label.html"], headers={"Cache-Control": "no-cache"})
 
     @app.get("/enter/{token}")
@@ -117,8 +119,8 @@ def make_app(campaign: Opened, beside: Beside, hosts: list[str]) -> FastAPI:
         try:
             person = site.door.names(token)
         except CampaignError as error:
-            return HTMLResponse(sign_in_page(campaign.campaign.name, problem=str(error)), 410)
-        return HTMLResponse(sign_in_page(campaign.campaign.name, token, "" if person is None else person.name))
+            return HTMLResponse(sign_in_page(campaign.name, problem=str(error)), 410)
+        return HTMLResponse(sign_in_page(campaign.name, token, "" if person is None else person.name))
 
     @app.post("/enter/{token}")
     async def enter(token: str, request: Request) -> Response:
@@ -132,7 +134,7 @@ def make_app(campaign: Opened, beside: Beside, hosts: list[str]) -> FastAPI:
         try:
             person = await run_in_threadpool(site.door.enter, token, given.get("name", [""])[0])
         except CampaignError as error:
-            return HTMLResponse(sign_in_page(campaign.campaign.name, token, problem=str(error)), 409)
+            return HTMLResponse(sign_in_page(campaign.name, token, problem=str(error)), 409)
         response = RedirectResponse("/", 303)
         response.set_cookie(
             site.cookie, site.door.session(person), max_age=int(SESSION.total_seconds()), httponly=True, samesite="strict",
@@ -234,6 +236,7 @@ class Site:
             "budget": {"labels": picked.labels, "total": definition.budget},
             "phase": phase,
             "message": self.beside.message,
+            "suggestions": list(self.beside.suggestions),
             "guesses": definition.guesses,
             "accuracy": found and {"value": found.value, "low": found.low, "high": found.high},
         }
