@@ -50,7 +50,7 @@ questions = Table(
     Column("sample_id", Text, primary_key=True),
     Column("round", Integer, nullable=False),
     Column("rank", Integer, nullable=False),  # 0 is asked first
-    Column("arm", Text, nullable=False),  # start, strategy, control or audit
+    Column("arm", Text, nullable=False),  # start, strategy, control, easy, rare, audit or given
     Column("wanted", Integer, nullable=False),  # answers of different people
     Column("given", Integer, nullable=False),  # standing answers that count
     Column("verdict", Text),  # label, cannot_tell, withdrawn or ended; NULL while open
@@ -142,6 +142,17 @@ trials = Table(
     Column("labels", Integer, nullable=False),  # that it learned from
     Column("predicted", JSON, nullable=False),  # class number by sample id; empty where there could be no such model
     Column("made_at", DateTime(timezone=True), nullable=False),
+)
+
+# Near-duplicates that take over a label, where a campaign wants that.
+copies = Table(
+    "copies",
+    metadata,
+    _campaign(primary_key=True),
+    Column("sample_id", Text, primary_key=True),
+    Column("of", Text, nullable=False),  # the image that people are asked about
+    Column("likeness", Float, nullable=False),  # cosine
+    Column("found_at", DateTime(timezone=True), nullable=False),
 )
 
 TABLES = (campaigns, campaign_classes, questions, people, invitations, answers, standing, leases)

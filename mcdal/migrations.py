@@ -50,8 +50,9 @@ def add_campaigns(connection: Connection) -> None:
 
 
 def add_trials(connection: Connection) -> None:
-    """6: what random labeling would have given can be told beside a campaign."""
-    campaign_tables.trials.create(connection, checkfirst=True)
+    """6: what random labeling would have given can be told beside a campaign; near-duplicates may take over a label."""
+    for table in (campaign_tables.trials, campaign_tables.copies):
+        table.create(connection, checkfirst=True)
 
 
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (

@@ -15,15 +15,15 @@ from mcdal.streams import stream
 
 # The same run whatever these say. Other data, features and weights are told by their content, not by where they lie.
 WITHOUT_EFFECT = (
-    "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "task", "lends_model", "training.replay",
+    "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "costs", "task", "lends_model", "training.replay",
     "source.data", "source.test", "source.store", "source.cache_gib", "source.workers",
     "encoder.weights",
 )  # fmt: skip
 
 
-FILES = ("source.data", "source.test", "source.store", "features", "groups", "encoder.weights")
+FILES = ("source.data", "source.test", "source.store", "features", "groups", "costs", "encoder.weights")
 """Fields that name files: the same run wherever they lie, if their content is the same."""
-OF_FILES = ("features_sha256", "groups_sha256")
+OF_FILES = ("features_sha256", "groups_sha256", "costs_sha256")
 """What a run records of files that its config names."""
 
 

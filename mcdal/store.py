@@ -146,14 +146,21 @@ class Store:
     # Rounds
 
     def begin_round(
-        self, run_id: str, round: int, seed: int, picks: Picks, scored: bool, seconds: Metrics, control: Ids = ()
+        self,
+        run_id: str,
+        round: int,
+        seed: int,
+        picks: Picks,
+        scored: bool,
+        seconds: Metrics,
+        arms: Mapping[str, str] | None = None,
     ) -> None:
         """Records a round and what it asks for, at once. `seconds`: what measuring and selecting took.
 
-        control: those of the picks that were drawn at random beside the strategy's. Raises StoreError where a sample was asked
-        for before.
+        arms: of the picks that are not the strategy's: control, which were drawn at random, and others that are mixed in. Raises
+        StoreError where a sample was asked for before.
         """
-        drawn = set(control)
+        beside = arms or {}
         asked = [
             {
                 "run_id": run_id,
@@ -161,7 +168,7 @@ class Store:
                 "sample_id": id,
                 "score": _number(score, f"the score of {id}") if scored else None,
                 "rank": rank,
-                "arm": "control" if id in drawn else None,
+                "arm": beside.get(id),
             }
             for rank, (id, score) in enumerate(zip(picks.ids, picks.score, strict=True))
         ]
@@ -264,6 +271,13 @@ class Store:
             rows, samples = connection.execute(query).one()
         return bool(rows > samples)
 
+    def picked_scores(self, run_id: str, round: int) -> dict[str, float]:
+        """Of what a round asked for, the scores that it was picked by; empty where the strategy measures none."""
+        q = schema.queries.c
+        with self.read() as connection:
+            query = select(q.sample_id, q.score).where(q.run_id == run_id, q.round == round, q.score.is_not(None))
+            return {row.sample_id: row.score for row in connection.execute(query.order_by(q.rank))}
+
     def unanswered(self, run_id: str, round: int) -> Ids:
         """What a round asked for and nobody has labeled yet, most wanted first; without what was set aside."""
         labeled, away = self._caught_up(run_id).labels, self.set_aside_ids(run_id)
@@ -282,12 +296,16 @@ class Store:
         with self.read() as connection:
             return frozenset(connection.execute(select(q.sample_id).where(q.run_id == run_id)).scalars())
 
-    def control(self, run_id: str) -> frozenset[str]:
-        """What was drawn at random beside the strategy's picks."""
+    def arms(self, run_id: str) -> dict[str, str]:
+        """What was asked for beside the strategy's picks, and why: control was drawn at random."""
         q = schema.queries.c
         with self.read() as connection:
-            query = select(q.sample_id).where(q.run_id == run_id, q.arm == "control")
-            return frozenset(connection.execute(query).scalars())
+            query = select(q.sample_id, q.arm).where(q.run_id == run_id, q.arm.is_not(None))
+            return {row.sample_id: row.arm for row in connection.execute(query)}
+
+    def control(self, run_id: str) -> frozenset[str]:
+        """What was drawn at random beside the strategy's picks."""
+        return frozenset(id for id, arm in self.arms(run_id).items() if arm == "control")
 
     def extend_run(self, record: RunRecord) -> None:
         """Replaces what is recorded of a run's pool, which has grown: classes, size, fingerprint, notes."""

@@ -49,6 +49,24 @@ def new(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the run.")
     ] = None,
+    near: Annotated[
+        float, typer.Option("--near", help="Likeness from which a batch holds one of several images; 1: any.")
+    ] = 0.97,
+    fan_out: Annotated[
+        bool, typer.Option("--fan-out", help="Near-duplicates of a labeled image take over its label.")
+    ] = False,
+    easy: Annotated[
+        float, typer.Option("--easy", help="Share of each later batch that the model is sure of, for a change.")
+    ] = 0.0,
+    per_group: Annotated[
+        int | None, typer.Option("--per-group", help="Most images of one folder, or group, in a later batch.")
+    ] = None,
+    groups: Annotated[
+        Path | None, typer.Option("--groups", help=".csv or .parquet with sample_id and group, instead of folders.")
+    ] = None,
+    costs: Annotated[
+        Path | None, typer.Option("--costs", help=".csv or .parquet with sample_id and cost, in any unit.")
+    ] = None,
     target: Annotated[float | None, typer.Option("--target", help="Accuracy that is enough, such as 0.9.")] = None,
     cost: Annotated[
         float | None, typer.Option("--cost", help="Money in all, audit and second answers included; or give --budget.")
@@ -90,6 +108,8 @@ def new(
         folder.resolve().name, images.resolve(), budget, min(first, budget), batch or max(1, budget // 10), kept,
         audit_bound(seed, ids, kept), control, double, guesses, strategy, encoder, scale, size, seed,
         tuple(parse_settings(settings or []).items()), target, cost, price, wage, seconds_per_label,
+        near=None if near == 1 else near, fan_out=fan_out, easy=easy, per_group=per_group, groups=groups, costs=costs,
+        classes=len(names),
     )  # fmt: skip
     begin(folder, campaign, names)
     typer.echo(

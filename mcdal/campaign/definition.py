@@ -15,6 +15,7 @@ from mcdal.database import Database
 from mcdal.errors import CampaignError, ConfigError
 
 SCALES = ("full", "small")
+PATHS = ("images", "groups", "costs")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ class Campaign:
     batch that is drawn at random. double: share of the images that two people label. guesses: whether people may see the model's.
     strategy, encoder, scale, settings: as in `mcdal run`. target: accuracy that is enough, 0 to 1. cost: that it may have in
     all, in money; price: of an answer; wage: of an hour; seconds_per_label: that a person is expected to look at an image.
-    changed_at: when the budget was changed last, as ISO 8601 has it.
+    changed_at: when the budget was changed last, as ISO 8601 has it. near: likeness from which images are near-duplicates, of
+    which a batch holds one; fan_out: the others take over its label. easy: share of each batch that the model is sure of.
+    per_group, groups, costs: of a batch, as in `mcdal run`; groups are the folders of the images where no file says otherwise.
+    classes: how many there were at the beginning; 0: begun before that was kept.
     """
 
     name: str
@@ -52,11 +56,20 @@ class Campaign:
     wage: float | None = None
     seconds_per_label: float | None = None
     changed_at: str | None = None
+    near: float | None = None
+    fan_out: bool = False
+    easy: float = 0.0
+    per_group: int | None = None
+    groups: Path | None = None
+    costs: Path | None = None
+    classes: int = 0
 
     def __post_init__(self) -> None:
         at_least(self, "campaign", 1, "budget", "start", "batch", "audit", "size")
-        at_least(self, "campaign", 0, "double", "control")
-        for name in ("double", "control"):
+        at_least(self, "campaign", 0, "double", "control", "easy")
+        if self.fan_out and self.near is None:
+            raise ConfigError("campaign.fan_out: give --near as well, from which likeness images take over a label")
+        for name in ("double", "control", "easy"):
             if getattr(self, name) >= 1:
                 raise ConfigError(f"campaign.{name} = {getattr(self, name)}: give a share below 1")
         if self.target is not None and not 0 < self.target < 1:
@@ -140,7 +153,8 @@ def opened(folder: Path, create: bool = True) -> Opened:
 
 def to_json(campaign: Campaign, run_id: str) -> dict[str, Any]:
     """Without its name, which is the campaign's id."""
-    given = asdict(campaign) | {"images": str(campaign.images), "settings": [list(pair) for pair in campaign.settings]}
+    given = asdict(campaign) | {"settings": [list(pair) for pair in campaign.settings]}
+    given |= {name: None if given[name] is None else str(given[name]) for name in PATHS}
     del given["name"]
     return given | {"run_id": run_id}
 
@@ -151,4 +165,5 @@ def from_json(name: str, given: dict[str, Any]) -> Campaign:
     if foreign := sorted(set(given) - known):
         raise CampaignError(f"the campaign {name!r} was begun by a newer mcdal ({', '.join(foreign)}): upgrade it")
     settings = tuple((path, text) for path, text in given["settings"])
-    return Campaign(name, **{**given, "images": Path(given["images"]), "settings": settings})
+    paths = {key: None if given.get(key) is None else Path(given[key]) for key in PATHS}
+    return Campaign(name, **{**given, **paths, "settings": settings})

@@ -22,8 +22,8 @@ PRESENT = timedelta(hours=1)
 """Who has not asked for an image or answered for so long is waited for no more."""
 VERDICTS = ("label", "cannot_tell", "skip")
 
-Arm = Literal["start", "strategy", "control", "audit", "given"]
-"""Why an image is asked about; given: it was not, its label came from a file."""
+Arm = Literal["start", "strategy", "control", "easy", "rare", "audit", "given"]
+"""Why an image is asked about; rare: likely of a class that was added; given: it was not, its label came from a file."""
 
 
 @dataclass(frozen=True)

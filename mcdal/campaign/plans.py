@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import insert, select
 
+from mcdal.campaign.arms import Easy, Newcomers
 from mcdal.campaign.definition import Campaign, to_json
 from mcdal.campaign.images import CampaignImages
 from mcdal.campaign.ledger import Ledger, plain
@@ -22,6 +23,8 @@ from mcdal.settings import canonical, override
 from mcdal.training import Training
 
 EPOCHS, STEPS = 50, 100
+NEW_SHARE = 0.3
+"""Of a batch: images that are likely of a class that was added while people work."""
 Z = 1.96
 """Deviations of the normal distribution that 95 % lie within."""
 
@@ -46,9 +49,13 @@ def plan_of(campaign: Campaign, folder: Path) -> Plan:
         paper(source, load("strategies", campaign.strategy)()),
         training=Training(epochs=EPOCHS, steps_per_epoch=STEPS),
         protocol=Protocol(
-            campaign.start, campaign.batch, campaign.rounds, total=campaign.budget, control=campaign.control
+            campaign.start, campaign.batch, campaign.rounds, total=campaign.budget, control=campaign.control,
+            per_group=campaign.per_group, near=campaign.near, easy=campaign.easy, rare=NEW_SHARE,
         ),
-    )
+        easy=Easy() if campaign.easy else None,
+        rare=Newcomers(campaign.classes) if campaign.classes else None,
+        groups=campaign.groups, costs=campaign.costs,
+    )  # fmt: skip
     if campaign.scale == "small":
         config = small(config)
     if campaign.encoder is not None:

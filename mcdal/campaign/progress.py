@@ -12,7 +12,7 @@ from mcdal.campaign.definition import Opened
 from mcdal.campaign.ledger import Arm
 
 State = Literal["asks", "full", "finished"]
-PICKED: tuple[Arm, ...] = ("start", "strategy", "control")
+PICKED: tuple[Arm, ...] = ("start", "strategy", "control", "easy", "rare")
 """What counts against the budget."""
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from sqlalchemy import select
 
 from mcdal.campaign import ledger
+from mcdal.campaign.copies import copied
 from mcdal.campaign.definition import Campaign, Opened
 from mcdal.campaign_tables import questions, trials
 from mcdal.selection import uniform
@@ -29,7 +30,7 @@ class Asked:
 
 
 def asked(campaign: Opened) -> list[Asked]:
-    """All of the pool that was asked about or brought from files, round by round in the order of the ranks; no audit image."""
+    """All of the pool that was asked about, brought from files or taken over, round by round in the order of the ranks."""
     q = questions.c
     query = (
         select(q.sample_id, q.round, q.arm, q.value)
@@ -37,7 +38,9 @@ def asked(campaign: Opened) -> list[Asked]:
         .order_by(q.round, q.rank, q.sample_id)
     )
     with campaign.database.read() as connection:
-        return [Asked(*row) for row in connection.execute(query)]
+        rows = [Asked(*row) for row in connection.execute(query)]
+    rows += [Asked(copy.sample_id, copy.round, "given", copy.value) for copy in copied(campaign.ledger)]
+    return sorted(rows, key=lambda row: row.round)
 
 
 def random_arm(rows: Sequence[Asked], pool_size: int, round: int, seed: int) -> list[Asked]:

@@ -1,12 +1,13 @@
 """What a campaign has brought, read at once: labels with who gave them, people with what they did."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import median
 
 from sqlalchemy import func, select
 
 from mcdal.campaign.agreement import Agreement, agreement
+from mcdal.campaign.copies import copied
 from mcdal.campaign.definition import Opened
 from mcdal.campaign.draws import is_double
 from mcdal.campaign_tables import answers, people, questions, standing
@@ -38,7 +39,7 @@ class Did:
 
 
 def labeled(campaign: Opened) -> list[Labeled]:
-    """All labels there are, in the order of the ids; those of the audit among them."""
+    """All labels there are, in the order of the ids; those of the audit and those that were taken over among them."""
     classes, q = campaign.ledger.classes(), questions.c
     with campaign.database.read() as connection:
         query = select(q.sample_id, q.round, q.given).where(q.campaign_id == campaign.name)
@@ -50,7 +51,13 @@ def labeled(campaign: Opened) -> list[Labeled]:
         for o in campaign.ledger.outcomes()
         if o.verdict == "label" and o.value is not None
     ]  # fmt: skip
-    return sorted(found, key=lambda row: row.sample_id)
+    whole = {row.sample_id: row for row in found}
+    taken_over = [
+        replace(whole[copy.of], sample_id=copy.sample_id, by=(f"copy of {copy.of}",), answers=0, arm="copy")
+        for copy in copied(campaign.ledger)
+        if copy.of in whole
+    ]
+    return sorted([*found, *taken_over], key=lambda row: row.sample_id)
 
 
 def did(campaign: Opened) -> list[Did]:

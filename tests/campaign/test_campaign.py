@@ -76,11 +76,12 @@ def test_audit_questions_look_like_others_and_what_is_judged_by_has_no_guess(fin
     places = [q.rank for q in first if q.arm == "audit"]
     assert len(first) == 35 and min(places) < 12 and max(places) > 22  # among the others
     later = [ledger.question(o.sample_id) for o in ledger.outcomes(["strategy"])]
-    assert all(q.guess is not None and 0 < q.confidence <= 1 and len(q.why) == 2 for q in later)
+    assert all(q.guess is not None and 0 < q.confidence <= 1 and len(q.why) == 3 for q in later)
+    assert all(" % of the unlabeled images have a lower one." in q.why[1] for q in later)
     drawn = [ledger.question(o.sample_id) for o in ledger.outcomes(["control"])]
     assert all(q.guess is None and len(q.why) == 1 for q in drawn)
     assert all(q.guess is None and not q.why for q in first)
-    assert later[0].why[0].startswith("Number ") and "looks most like" in later[0].why[1]
+    assert later[0].why[0].startswith("Number ") and "looks most like" in later[0].why[2]
 
 
 def test_status_for_people_and_programs(finished):
