@@ -10,6 +10,7 @@ import typer
 
 from mcdal.campaign.commands import app as campaign
 from mcdal.errors import McdalError
+from mcdal.label_studio.commands import app as label_studio
 from mcdal.stopping import stoppable
 from mcdal.version import __version__
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 
 app.add_typer(campaign, name="campaign")
+app.add_typer(label_studio, name="label-studio")
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the store (mcdal.db) and everything beside it.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and problems.")]

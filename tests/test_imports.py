@@ -17,6 +17,7 @@ PACKAGE = Path(mcdal.__file__).parent
 LEVELS = [
     {"__main__"},
     {"cli"},
+    {"label_studio"},
     {"compare", "campaign"},
     {"console", "estimate", "pages", "status", "testing", "report"},
     {"command", "embed", "loop", "recipes", "from_files"},
