@@ -57,7 +57,7 @@ def diagnose(
     patient = Patient(client, campaign, connection, backend)
     checks: list[Callable[[Patient], Iterator[Check]]] = [_server, _token]
     if campaign is not None and connection is not None:
-        checks += [_project, _interface, _settings, _members, _tasks, _order, _others_predictions, _image]
+        checks += [_project, _interface, _settings, _tasks, _order, _others_predictions, _image]
     if connection is not None:
         checks += [_backends]
     for check in checks:
@@ -132,17 +132,6 @@ def _settings(patient: Patient) -> Iterator[Check]:
         yield Check("model version", "wrong", said, "push sets it")
     else:
         yield Check("settings", "ok", f"least score of {version} first")
-
-
-def _members(patient: Patient) -> Iterator[Check]:
-    """next_task.py: with two or more members of the project the order is thrown away."""
-    assert patient.project is not None
-    members = patient.project.get("members") or []
-    if isinstance(members, list) and len(members) > 1:
-        said = f"the project has {len(members)} members, and Label Studio then draws among tasks at random"
-        yield Check(
-            "members", "look", said, "take them out of the project: all of the organization can label all the same"
-        )
 
 
 def _tasks(patient: Patient) -> Iterator[Check]:

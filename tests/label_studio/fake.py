@@ -89,6 +89,9 @@ class FakeLabelStudio:
         if request.url.path == "/api/token/refresh/":
             good = json.loads(request.content)["refresh"] == "a.personal.token"
             return httpx.Response(200, json={"access": "short"}) if good else httpx.Response(401, json={})
+        if request.url.host != "label.test":
+            assert "authorization" not in request.headers
+            return httpx.Response(200, content=b"x" * 10, headers={"content-type": "image/png"})
         if request.headers.get("authorization") not in (f"Token {TOKEN}", "Bearer short"):
             return httpx.Response(401, json={"detail": "Invalid token."})
         for method, pattern, answer in ROUTES:

@@ -73,6 +73,22 @@ def test_a_personal_access_token_is_changed_for_one_that_opens_and_changed_again
         server.client("a.wrong.token").whoami()
 
 
+@pytest.mark.parametrize(
+    "address", ["https://elsewhere.test/a.png", "//elsewhere.test/a.png", f"{URL}.evil.test/a.png"]
+)
+def test_the_token_is_shown_to_label_studio_alone(address):
+    asked = []
+    client = answering(
+        lambda request: (asked.append(request), httpx.Response(200, headers={"content-type": "image/png"}))[1]
+    )
+    client.fetch(f"{URL}/data/a.png")
+    client.fetch("/data/a.png")
+    assert all("authorization" in request.headers for request in asked)
+    client.fetch(address)
+    assert asked[-1].url.host == URL.removeprefix("http://") or "authorization" not in asked[-1].headers
+    assert len(asked) == 3
+
+
 def test_what_is_not_there_can_be_told_from_what_went_wrong():
     server = FakeLabelStudio()
     assert server.client().task(5) is None

@@ -39,7 +39,6 @@ def test_a_healthy_server(look, client, pushed):
         ({"maximum_annotations": 3}, "overlap", "wrong"),
         ({"skip_queue": "IGNORE_SKIPPED"}, "skipping", "look"),
         ({"model_version": "other"}, "model version", "wrong"),
-        ({"members": [1, 2]}, "members", "look"),
         ({"show_overlap_first": True}, "overlap first", "look"),
         ({"evaluate_predictions_automatically": True}, "automatic predictions", "look"),
         ({"label_config": "<View/>"}, "interface", "wrong"),
