@@ -218,10 +218,10 @@ class Client:
         words = {
             401: "Label Studio refuses the token: take a new one (Account & Settings, Access Token); a legacy token must be "
             "allowed by the organization's settings",
-            403: "this token may not do that: take one of somebody who may change the project",
+            403: "that is not allowed: take the token of somebody who may change the project, unless it is for another reason",
         }.get(answer.status_code)
         if words is not None:
-            raise CampaignError(f"{where}: {words}")
+            raise CampaignError(f"{where}: {words}. Label Studio says: {told(answer.text)}")
         if answer.status_code == 404:
             raise AbsentError(
                 f"{where}: there is nothing like that: was the project or task deleted, or is it another server?"

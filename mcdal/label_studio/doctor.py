@@ -243,22 +243,25 @@ def _try(patient: Patient, url: str) -> Iterator[Check]:
         yield Check("backend", "ok", f"{url} is registered")
         return
     given = {"url": url, "project": patient.connection.project, "title": f"{TITLE} doctor"}
+    said = ""
     try:
-        made = patient.client.make_backend(given)
+        patient.client.make_backend(given)
     except CampaignError as error:
-        yield Check(
-            "backend",
-            "wrong",
-            str(error),
-            FOR_PRIVATE if is_private(url) else "see that the server reaches this address",
-        )
-        return
-    hook = webhook_at(patient.client, patient.connection, url)
-    patient.client.delete_backend(int(made["id"]))
-    if hook is None:
-        yield Check("backend", "look", f"{url} is taken, but without a webhook", FOR_PRIVATE)
-    else:
+        said = str(error)
+    made, hook = (
+        backend_at(patient.client, patient.connection, url),
+        webhook_at(patient.client, patient.connection, url),
+    )
+    if made is not None:
+        patient.client.delete_backend(int(made["id"]))
+    if hook is not None:
         patient.client.delete_webhook(int(hook["id"]))
+    reach = FOR_PRIVATE if is_private(url) else "see that the server reaches this address"
+    if made is None:
+        yield Check("backend", "wrong", said, reach)
+    elif hook is None:
+        yield Check("backend", "look", f"{url} is taken, but without a webhook. {said}".strip(), reach)
+    else:
         yield Check("backend", "ok", f"{url} is taken, with a webhook", _how())
 
 

@@ -32,7 +32,9 @@ def register(client: Client, connection: Connection, url: str, login: "Login | N
         try:
             client.make_backend(given)
         except CampaignError as error:
-            raise CampaignError(f"{error}{_advice(url)}") from error
+            # Where webhooks to private addresses are refused the server makes the backend, and answers with an error.
+            if backend_at(client, connection, url) is None:
+                raise CampaignError(f"{url} is not registered: {error}{_advice(url)}") from error
     added = see_to_webhook(client, connection, url, login)
     return f"{url} {'is' if there is None else 'was'} registered as backend{' with its webhook' if added else ''}"
 
@@ -64,7 +66,7 @@ def see_to_webhook(client: Client, connection: Connection, url: str, login: "Log
         client.make_webhook(given)
     except CampaignError as error:
         raise CampaignError(
-            f"{error}{_advice(url)}; without webhooks annotations are still pulled, now and then"
+            f"{url} is registered as backend without a webhook; annotations are pulled now and then. {error}{_advice(url)}"
         ) from error
     return True
 

@@ -160,7 +160,7 @@ def _register(
     try:
         tell(register(client, connection, url, login))
     except CampaignError as error:
-        tell(f"not registered: {error}")
+        tell(str(error))
 
 
 def _as_by_hand(number: int, _: object) -> None:

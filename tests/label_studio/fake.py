@@ -18,9 +18,10 @@ CREATED = "2026-11-26T14:10:48.464408Z"
 
 @dataclass
 class FakeLabelStudio:
-    """blocks: it refuses backends at private addresses. down: it does not answer."""
+    """blocks: it refuses backends at private addresses. deaf: it makes them, refuses webhooks, and fails. down: no answer."""
 
     blocks: bool = False
+    deaf: bool = False
     down: bool = False
     projects: dict = field(default_factory=dict)
     tasks: dict = field(default_factory=dict)
@@ -217,7 +218,7 @@ class FakeLabelStudio:
             return httpx.Response(400, json={"detail": "Validation error", "validation_errors": said})
         number = next(self._number)
         self.ml[number] = {"id": number, "state": "CO", "readable_state": "Connected", "error_message": None, **given}
-        return httpx.Response(201, json=self.ml[number])
+        return self._refused() if self.deaf else httpx.Response(201, json=self.ml[number])
 
     def delete_ml(self, _, number):
         del self.ml[number]
@@ -227,6 +228,8 @@ class FakeLabelStudio:
         return httpx.Response(200, json=list(self.hooks.values()))
 
     def make_hook(self, request):
+        if self.deaf:
+            return self._refused()
         number = next(self._number)
         self.hooks[number] = {"id": number, **json.loads(request.content)}
         return httpx.Response(201, json=self.hooks[number])
@@ -234,6 +237,9 @@ class FakeLabelStudio:
     def delete_hook(self, _, number):
         del self.hooks[number]
         return httpx.Response(204)
+
+    def _refused(self):
+        return httpx.Response(403, json={"detail": "URL resolves to a reserved network address (block: 127.0.0.0/8)"})
 
     def file(self, *_):
         return httpx.Response(200, content=b"x" * 10, headers={"content-type": "image/png"})

@@ -26,7 +26,7 @@ def raising(error):
             httpx.Response(401, json={"detail": "Invalid token."}),
             "GET http://label.test/api/projects/3: .*refuses the token",
         ),
-        (httpx.Response(403, json={}), "this token may not do that"),
+        (httpx.Response(403, json={"detail": "why"}), "that is not allowed: .* Label Studio says: why"),
         (httpx.Response(404, json={}), "was the project or task deleted"),
         (
             httpx.Response(400, json={"validation_errors": {"title": ["At least 3 characters."]}}),

@@ -94,6 +94,19 @@ def test_blocked_addresses_are_explained(look, server, client, pushed):
     assert found.verdict == "wrong" and "ML_BLOCK_LOCAL_IP=false" in found.todo
 
 
+def test_webhooks_that_are_refused_while_the_backend_is_taken(look, server, client, pushed):
+    server.deaf = True
+    with pytest.raises(
+        CampaignError, match=r"is registered as backend without a webhook.*reserved network.*SSRF_PROTECTION_EN"
+    ):
+        register(client, pushed, BACKEND)
+    assert len(server.ml) == 1
+    assert "has no webhook" in look()["backend"].seen
+    server.ml.clear()
+    found = look(backend=BACKEND)["backend"]
+    assert found.verdict == "look" and "without a webhook" in found.seen and server.ml == {}
+
+
 def test_a_backend_is_tried_and_taken_away_again(look, server):
     assert look(backend=BACKEND)["backend"].verdict == "look"  # this server makes no webhook with it
     assert server.ml == {} and server.hooks == {}

@@ -3,6 +3,7 @@
 import sys
 import time
 
+import httpx
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -268,6 +269,23 @@ def test_afterwards_everything_is_as_it_was(campaign, client, connection):
     assert ran.exit_code == 0 and "nothing new" in ran.output and "0 new tasks" in ran.output, ran.output
 
 
+def test_a_backend_that_wants_a_login_hears_webhooks_too(campaign, client, connection, ann, monkeypatch):
+    for there in client.backends(connection.project):
+        client.delete_backend(there["id"])
+    monkeypatch.setenv("MCDAL_LABEL_STUDIO_PASSWORD", "open: sesame")
+    backend = Backend(campaign.folder)
+    backend.start(sys.executable, "--user", "studio")
+    try:
+        backend.said("is registered as backend")
+        assert httpx.get(f"{backend.url}/health").status_code == 401
+        assert [there["state"] for there in client.backends(connection.project)] == ["CO"]
+        task = ann.next(connection.project)
+        ann.say(task["id"], "1")
+        until(lambda: answers(campaign, mcdal_id(task)).get("ann@example.org") == ("label", 1))
+    finally:
+        backend.stop()
+
+
 def test_personal_access_tokens_open_too(studio, ann):
     token = ann.http.post("/api/token/").raise_for_status().json()["token"]
     with Client(studio.url, token) as client:
@@ -313,3 +331,17 @@ def test_a_server_as_it_comes_refuses_a_backend_here_and_the_doctor_says_why(stu
         register(client, connection, backend.url)
     found = {c.name: c for c in diagnose(client, campaign, connection, backend.url)}["backend"]
     assert found.verdict == "wrong" and "ML_BLOCK_LOCAL_IP=false" in found.todo
+
+
+def test_a_server_that_takes_backends_but_no_webhooks(studio, campaign, client, connection):
+    studio.stop()
+    studio.start(ML_BLOCK_LOCAL_IP="false")
+    backend = Backend(campaign.folder)
+    backend.start(sys.executable)
+    try:
+        said = backend.said(r"is registered as backend without a webhook.*")
+        assert "SSRF_PROTECTION_ENABLED=false" in said
+        found = [c for c in diagnose(client, campaign, connection) if backend.url in c.seen]
+        assert [c.verdict for c in found] == ["look"] and "has no webhook" in found[0].seen
+    finally:
+        backend.stop()
