@@ -32,6 +32,10 @@ def new(
     audit: Annotated[
         float, typer.Option("--audit", help="Wanted half width of the accuracy's 95 % interval, or a number of images.")
     ] = 0.05,
+    audit_answers: Annotated[
+        int,
+        typer.Option("--audit-answers", min=1, max=5, help="People who label each audit image, if there are as many."),
+    ] = 2,
     control: Annotated[
         float, typer.Option("--control", help="Share of each later batch that is drawn at random.")
     ] = 0.1,
@@ -96,7 +100,7 @@ def new(
     if budget is None:
         if cost is None:
             raise CampaignError("give --budget, the number of labels, or --cost with --price or --wage")
-        budget = affordable(cost, seconds_per_label, wage, price, kept, double)
+        budget = affordable(cost, seconds_per_label, wage, price, kept * audit_answers, double)
     first = start or max(10 * len(names), budget // 10)
     left = len(ids) - kept
     if budget > left:
@@ -109,7 +113,7 @@ def new(
         audit_bound(seed, ids, kept), control, double, guesses, strategy, encoder, scale, size, seed,
         tuple(parse_settings(settings or []).items()), target, cost, price, wage, seconds_per_label,
         near=None if near == 1 else near, fan_out=fan_out, easy=easy, per_group=per_group, groups=groups, costs=costs,
-        classes=len(names),
+        classes=len(names), audit_answers=audit_answers,
     )  # fmt: skip
     begin(folder, campaign, names)
     typer.echo(

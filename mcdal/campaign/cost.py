@@ -59,7 +59,7 @@ def _money(campaign: Campaign, paid: int, seconds: float | None) -> float | None
 def affordable(
     cost: float, seconds_per_label: float | None, wage: float | None, price: float | None, audit: int, double: float
 ) -> int:
-    """How many labels this much money buys beside those of the audit, a share of them given twice. CampaignError for none."""
+    """How many labels this much money buys beside the audit's answers, a share of them given twice. CampaignError for none."""
     if price is None and wage is None:
         raise CampaignError(f"--cost {cost:g}: give --price (of an answer) or --wage (of an hour) beside it")
     if wage is not None and seconds_per_label is None:
@@ -67,9 +67,10 @@ def affordable(
     each = (price or 0.0) + (wage or 0.0) * (seconds_per_label or 0.0) / SECONDS_AN_HOUR
     if not each > 0:
         raise CampaignError("--price and --wage are 0: give --budget instead of --cost")
-    labels = int(cost / (each * (1 + double)) + 1e-9) - audit
+    answers = cost / each + 1e-9
+    labels = int((answers - audit) / (1 + double))
     if labels < 1:
         raise CampaignError(
-            f"--cost {cost:g} buys {labels + audit} labels, and the audit alone takes {audit}: raise it, or lower --audit"
+            f"--cost {cost:g} buys {int(answers)} answers, and the audit alone takes {audit}: raise it, or lower --audit"
         )
     return labels

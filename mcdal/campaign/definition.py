@@ -31,7 +31,8 @@ class Campaign:
     changed_at: when the budget was changed last, as ISO 8601 has it. near: likeness from which images are near-duplicates, of
     which a batch holds one; fan_out: the others take over its label. easy: share of each batch that the model is sure of.
     per_group, groups, costs: of a batch, as in `mcdal run`; groups are the folders of the images where no file says otherwise.
-    classes: how many there were at the beginning; 0: begun before that was kept.
+    classes: how many there were at the beginning; 0: begun before that was kept. audit_answers: of different people, to each
+    audit image; 1 in campaigns that were begun before that was kept.
     """
 
     name: str
@@ -63,9 +64,10 @@ class Campaign:
     groups: Path | None = None
     costs: Path | None = None
     classes: int = 0
+    audit_answers: int = 1
 
     def __post_init__(self) -> None:
-        at_least(self, "campaign", 1, "budget", "start", "batch", "audit", "size")
+        at_least(self, "campaign", 1, "budget", "start", "batch", "audit", "size", "audit_answers")
         at_least(self, "campaign", 0, "double", "control", "easy")
         if self.fan_out and self.near is None:
             raise ConfigError("campaign.fan_out: give --near as well, from which likeness images take over a label")

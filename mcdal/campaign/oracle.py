@@ -43,7 +43,9 @@ class People(Oracle):
         # Those of a class that was added come first: it has waited, and each of them makes the next ones likelier.
         self._fan_out(ids)
         order = sorted(arms, key=lambda id: (arms[id] != "rare", self._place(id)))
-        self._ledger.ask([Question(id, round, rank, arms[id], self._wanted(id)) for rank, id in enumerate(order)])
+        self._ledger.ask(
+            [Question(id, round, rank, arms[id], self._wanted(id, arms[id])) for rank, id in enumerate(order)]
+        )
 
     def answers(self) -> Iterable[Label]:
         closed = self._ledger.outcomes(LEARNED)
@@ -73,6 +75,10 @@ class People(Oracle):
     def _place(self, id: str) -> float:
         return place(self._campaign.seed, id)
 
-    def _wanted(self, id: str) -> int:
-        """Two answers of a share of the images: how well people agree is then known."""
-        return 2 if is_double(self._campaign.seed, id, self._campaign.double) else 1
+    def _wanted(self, id: str, arm: Arm) -> int:
+        """Two answers of a share of the images: how well people agree is then known.
+
+        Of audit images as many as are wanted: a wrong label there is taken for an error of the model.
+        """
+        wanted = 2 if is_double(self._campaign.seed, id, self._campaign.double) else 1
+        return max(wanted, self._campaign.audit_answers) if arm == "audit" else wanted

@@ -91,7 +91,7 @@ def did(campaign: Opened) -> list[Did]:
 
 
 def agreed(campaign: Opened) -> Agreement | None:
-    """Between two people, over the images that were drawn to be asked twice.
+    """Between two people, over the images that were drawn to be asked twice, those of the audit among them.
 
     A third opinion is asked only where two differ, and a late one comes by chance: to count them would tell less than is true.
     """
@@ -99,11 +99,17 @@ def agreed(campaign: Opened) -> Agreement | None:
     s = standing.c
     query = select(s.sample_id, s.value).where(s.campaign_id == campaign.name, s.verdict == "label")
     said: dict[str, list[int]] = {}
+    q = questions.c
+    of_audit = select(q.sample_id).where(q.campaign_id == campaign.name, q.arm == "audit")
     with campaign.database.read() as connection:
+        asked = connection.execute(of_audit).scalars().all()
         for id, value in connection.execute(query.order_by(s.answer_id)):
             said.setdefault(id, []).append(value)
-    twice = (first[:2] for id, first in said.items() if is_double(definition.seed, id, definition.double))
-    return agreement(list(twice))
+    audit = set(asked) if definition.audit_answers > 1 else set()
+    twice = [
+        first[:2] for id, first in said.items() if id in audit or is_double(definition.seed, id, definition.double)
+    ]
+    return agreement(twice)
 
 
 def last_answer(campaign: Opened) -> datetime | None:

@@ -125,6 +125,16 @@ def test_folders_of_classes_that_no_disk_can_hold():
     assert folder_names(["a/b", "A_b", "..", "con|x", "\n"]) == ["a_b", "A_b_2", "class", "con_x", "_"]
 
 
+def test_audit_images_are_asked_of_as_many_people_as_wanted(photos, tmp_path):
+    root, truth = photos
+    begin(tmp_path / "c", root, audit_answers=2, double=0.0)
+    with opened(tmp_path / "c") as campaign:
+        train(tmp_path / "c", "cpu")
+        answer_all(campaign, truth)
+        given = {row.sample_id: (row.arm, row.answers) for row in labeled(campaign)}
+        assert set(given.values()) == {("start", 1), ("audit", 2)} and agreed(campaign).images == 15
+
+
 def test_images_that_nobody_can_label_are_done_without(photos, tmp_path):
     root, truth = photos
     begin(tmp_path / "c", root, budget=30, start=20, control=0.0)

@@ -151,7 +151,7 @@ def test_sentences_say_what_is_shown_and_what_is_not():
     [
         ((100.0, None, None, 0.5, 20, 0.0), 180),
         ((90.0, 36.0, 10.0, None, 100, 0.0), 800),
-        ((110.0, None, None, 0.5, 20, 0.1), 180),
+        ((109.0, None, None, 0.5, 20, 0.1), 180),
     ],
 )
 def test_money_as_a_number_of_labels(given, labels):
