@@ -48,7 +48,7 @@ def run(
     oracle: Callable[[Pool], Oracle] = Simulated.of,
     listen: Listener = nobody,
 ) -> str:
-    """Plays the run, or what is left of it after an interruption; gives its id in the store `out/mcdal.db`.
+    """Plays the run, or what is left of it after an interruption; gives its id in the store in `out`.
 
     oracle: gives who answers for a pool; by default its true labels do. The same plan in the same `out` is the same run.
     Raises StoreError where the run exists with another configuration or other data, or is being played by another process.
@@ -59,7 +59,7 @@ def run(
     store = Store(out)
     artifacts = Artifacts(out / "runs" / plan.run_id)
     try:
-        with artifacts.only_process():
+        with artifacts.only_process(), store.alone(plan.run_id):
             artifacts.sweep()
             listen("run", run_id=plan.run_id, rounds=plan.config.protocol.planned)
             numerics = plan.config.training.numerics(device)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, event, text
 
-import mcdal.database
+import mcdal.sqlite
 from mcdal.errors import StoreError
 from mcdal.loop import run
 from mcdal.plan import Plan
@@ -78,7 +78,7 @@ def test_sqlite_is_as_safe_as_it_can_be(store):
 
 
 def test_a_write_takes_the_lock_when_it_begins(store, monkeypatch):
-    monkeypatch.setattr(mcdal.database, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(mcdal.sqlite, "BUSY_SECONDS", 0.05)
     with contextlib.closing(Store(store.path.parent, create=False)) as other, store._database.write():
         assert other.run("r") == record()  # readers do not wait
         with pytest.raises(StoreError, match=r"mcdal\.db: database is locked: another process has held the store"):
@@ -118,8 +118,8 @@ def test_a_store_that_others_make_at_the_same_time_is_waited_for(tmp_path):
 
 
 def test_a_disk_without_write_ahead_log_is_refused(tmp_path, monkeypatch):
-    real = mcdal.database._engine
-    monkeypatch.setattr(mcdal.database, "_engine", lambda path, **how: real(path, **how, vfs="unix-dotfile"))
+    real = mcdal.sqlite._engine
+    monkeypatch.setattr(mcdal.sqlite, "_engine", lambda path, **how: real(path, **how, vfs="unix-dotfile"))
     with pytest.raises(StoreError, match="give an --out on a local disk"):
         Store(tmp_path)
 
@@ -630,11 +630,11 @@ def test_unanswered_samples_by_rank(store):
 def test_a_large_store_is_read_through_only_after_a_kill(tmp_path, monkeypatch):
     Store(tmp_path).close()
     checked = []
-    real = mcdal.database.Database._check
-    monkeypatch.setattr(mcdal.database.Database, "_check", lambda self: checked.append(1) or real(self))
+    real = mcdal.sqlite.SqliteFile._check
+    monkeypatch.setattr(mcdal.sqlite.SqliteFile, "_check", lambda self: checked.append(1) or real(self))
     Store(tmp_path).close()
     assert checked == [1]
-    monkeypatch.setattr(mcdal.database, "CHECKED_BYTES", 0)
+    monkeypatch.setattr(mcdal.sqlite, "CHECKED_BYTES", 0)
     Store(tmp_path).close()
     assert checked == [1]
     open_elsewhere = Store(tmp_path)
