@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11 python3.13,$(she
   $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow test-label-studio check bench clean
+.PHONY: setup demo test test-slow test-label-studio test-postgres check bench clean
 
 setup: .venv/.ready
 
@@ -35,6 +35,12 @@ test-label-studio: setup .venv-label-studio/.ready
 	$(PYTHON) -m venv .venv-label-studio
 	.venv-label-studio/bin/python -m pip install --quiet 'label-studio>=1.23'
 	@touch $@
+
+# Of all that a store and a campaign do, on a PostgreSQL server that is started for it (and installed, for root).
+test-postgres: setup
+	$(BIN)/python -m pip install --quiet --editable '.[postgres]'
+	scripts/postgres scripts/test tests/test_store.py tests/test_migrations.py tests/test_loop.py tests/test_kill.py \
+	  tests/test_status.py tests/test_postgres.py tests/campaign -m 'not slow'
 
 check: setup
 	scripts/check

@@ -83,6 +83,10 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides the start set and every random draw.")] = 0,
     out: Out = Path("runs"),
+    database: Annotated[
+        str | None,
+        typer.Option("--database", help="postgresql://user@host/name that keeps the rows of --out from now on."),
+    ] = None,
     scale: Annotated[str | None, typer.Option("--scale", help="A size of the recipe, such as small.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -108,6 +112,10 @@ def run(
         if dry_run:
             _estimate(plan, out, device, quiet, json)
         else:
+            if database is not None:
+                from mcdal.database import Database
+
+                Database(out, url=database).close()
             _play(plan, out, device, quiet, json)
 
 

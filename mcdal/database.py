@@ -35,15 +35,15 @@ class Database:
 
     create: makes the store where there is none, and makes sure that it can be written and is whole. Without it a store is
     opened as it stands, also from a folder or disk that cannot be written. url: of a PostgreSQL database that keeps the rows
-    of this folder, or shall; `remember` writes it down.
+    of this folder, or shall: the folder names it from now on, unless `remember` is False.
     """
 
-    def __init__(self, folder: Path, create: bool = True, url: str | None = None):
+    def __init__(self, folder: Path, create: bool = True, url: str | None = None, remember: bool = True):
         self._folder = folder
         self._address = chosen(folder, create, url)
         self._rows = _opened(self._address, folder, create)
         self.path, self.name = self._rows.path, self._rows.name
-        if url is None and self._address != address_of(folder):
+        if remember and self._address != address_of(folder):
             self.remember()
 
     @property

@@ -37,7 +37,7 @@ BEGIN = text(f"SELECT pg_advisory_xact_lock({KEY}), set_config('idle_in_transact
 HOLD = text(f"SELECT pg_advisory_lock({KEY})")
 LOOK = text(f"SELECT pg_try_advisory_xact_lock_shared({KEY})")
 FOR_EVER = text("SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'")
-SERVER = text("SELECT current_setting('server_encoding'), current_schema()")
+SERVER = text("SELECT current_setting('server_encoding'), current_schema(), pg_is_in_recovery()")
 
 
 class PostgresServer:
@@ -63,7 +63,7 @@ class PostgresServer:
 
     def _open(self, folder: Path, create: bool) -> None:
         with self.read() as connection:
-            self._refuse_server(connection)
+            self._refuse_server(connection, create)
             old = lacks_steps(connection, self.name, "--database")
             new = old and not connection.dialect.has_table(connection, schema.schema_version.name)
         if new:
@@ -75,10 +75,16 @@ class PostgresServer:
             with self.write() as connection:  # changes nothing, but whoever may only read is told at once
                 connection.execute(update(schema.schema_version).where(false()).values(version=0))
 
-    def _refuse_server(self, connection: Connection) -> None:
-        encoding, place = connection.execute(SERVER).one()
+    def _refuse_server(self, connection: Connection, create: bool) -> None:
+        encoding, place, only_reads = connection.execute(SERVER).one()
         if encoding != "UTF8":
-            raise StoreError(f"{self.name} is in {encoding}, which cannot hold all ids: make one with `createdb -E UTF8`")
+            raise StoreError(
+                f"{self.name} is in {encoding}, which cannot hold all ids: make one with `createdb -E UTF8`"
+            )
+        if only_reads and create:
+            raise StoreError(
+                f"{self.name} is a standby, which only lets read: give the URL of the server that it follows"
+            )
         if place is None:
             raise StoreError(f"{self.name}: the schema that the URL names does not exist: `CREATE SCHEMA` makes it")
 
@@ -150,7 +156,7 @@ class PostgresServer:
 
 def _engine(url: URL) -> Engine:
     kept, more = CONNECTIONS
-    defaults = {name: value for name, value in (("connect_timeout", 10),) if name not in url.query}
+    defaults = {"client_encoding": "utf8"} | ({} if "connect_timeout" in url.query else {"connect_timeout": "10"})
     try:
         engine = create_engine(
             url, connect_args=defaults, pool_pre_ping=True, pool_size=kept, max_overflow=more, hide_parameters=True

@@ -29,7 +29,6 @@ ADVICE: Mapping[str, str] = {
     "57P03": "the server is starting or ending: run the same command again in a minute",
     "22": "a text or number of this cannot be kept; nothing was changed",
     "23": "what is recorded stands, and this does not fit to it; nothing was changed",
-    "25006": "the server only lets read, as a standby does: give the URL of the one that writes",
     "25P03": LOST,
     "28": WHO,
     "3D000": WHERE,

@@ -80,6 +80,9 @@ def new(
     seconds_per_label: Annotated[
         float | None, typer.Option("--seconds-per-label", help="That a person is expected to look at an image.")
     ] = None,
+    database: Annotated[
+        str | None, typer.Option("--database", help="postgresql://user@host/name, for several servers.")
+    ] = None,
 ) -> None:
     """Begin a campaign in a folder of its own."""
     from mcdal.campaign.cost import affordable
@@ -115,7 +118,7 @@ def new(
         near=None if near == 1 else near, fan_out=fan_out, easy=easy, per_group=per_group, groups=groups, costs=costs,
         classes=len(names), audit_answers=audit_answers,
     )  # fmt: skip
-    begin(folder, campaign, names)
+    begin(folder, campaign, names, database)
     typer.echo(
         f"{len(ids)} images, {len(names)} classes; {kept} images for the audit, {budget} labels in {campaign.rounds} rounds"
     )
@@ -138,12 +141,27 @@ def serve(
         list[str] | None, typer.Option("--name", help="A name that the page is reached by, such as label.example.org.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    train: Annotated[bool, typer.Option("--train/--no-train", help="Train and pick, or leave that to another.")] = True,
 ) -> None:
     """Show the page for labeling; train and pick beside it."""
     with _with_web():
         from mcdal.campaign.serve import serve as run
 
-        run(folder, host, port, name or [], device, lambda link: typer.echo(f"come in (once): {link}"))
+        run(folder, host, port, name or [], device, lambda link: typer.echo(f"come in (once): {link}"), train)
+
+
+@app.command()
+def join(
+    folder: Folder,
+    database: Annotated[str, typer.Option("--database", help="postgresql://user@host/name of the campaign.")],
+    images: Annotated[Path, typer.Option("--images", help="The same images, as this machine has them.")],
+) -> None:
+    """Make a folder from which another server shows the page of a campaign."""
+    from mcdal.campaign.joining import join as join_campaign
+
+    for line in join_campaign(folder, database, images):
+        typer.echo(line)
+    typer.echo(f"next: mcdal campaign serve {folder}")
 
 
 @app.command()

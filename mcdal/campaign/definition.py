@@ -2,12 +2,13 @@
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 
+from mcdal.address import address_of, is_store
 from mcdal.campaign.ledger import Ledger
 from mcdal.campaign_tables import campaigns
 from mcdal.checked import at_least
@@ -100,20 +101,30 @@ class Campaign:
 
 @dataclass(frozen=True)
 class Opened:
-    """A campaign with its store: close it after use. run_id: of the run that it is."""
+    """A campaign with its store: close it after use. run_id: of the run that it is.
+
+    images: of a folder that joined, which has its own: it shows the page, and what is trained lies in another.
+    """
 
     name: str
     run_id: str
     folder: Path
     database: Database
     secret: str
+    images: Path | None = None
+
+    @property
+    def joined(self) -> bool:
+        """Whether the campaign was begun in another folder."""
+        return self.images is not None
 
     @property
     def campaign(self) -> Campaign:
         """As the store has it now: another process may change the budget."""
         with self.database.read() as connection:
             query = select(campaigns.c.config).where(campaigns.c.campaign_id == self.name)
-            return from_json(self.name, connection.execute(query).scalar_one())
+            found = from_json(self.name, connection.execute(query).scalar_one())
+        return found if self.images is None else replace(found, images=self.images)
 
     @property
     def identity(self) -> str:
@@ -136,18 +147,23 @@ class Opened:
 
 def opened(folder: Path, create: bool = True) -> Opened:
     """The campaign of this folder. CampaignError where there is none."""
-    if not (folder / "mcdal.db").exists():
+    if not is_store(folder):
         raise CampaignError(f"there is no campaign in {folder}: `mcdal campaign new {folder} --images DIR` begins one")
-    database = Database(folder, create)
+    database, address = Database(folder, create), address_of(folder)
+    return of_database(folder, database, None if address is None else address.images)
+
+
+def of_database(folder: Path, database: Database, images: Path | None = None) -> Opened:
+    """The campaign that the database holds; it is closed where it holds none. images: where a folder that joined has them."""
     try:
         with database.read() as connection:
             row = connection.execute(select(campaigns)).first()
         if row is None:
             raise CampaignError(
-                f"{database.path} holds no campaign: `mcdal campaign new` begins one in a folder of its own"
+                f"{database.name} holds no campaign: `mcdal campaign new` begins one in a folder of its own"
             )
         from_json(row.campaign_id, row.config)  # a newer one is refused here
-        return Opened(row.campaign_id, row.config["run_id"], folder, database, row.secret)
+        return Opened(row.campaign_id, row.config["run_id"], folder, database, row.secret, images)
     except BaseException:
         database.close()
         raise

@@ -65,17 +65,22 @@ def plan_of(campaign: Campaign, folder: Path) -> Plan:
     return Plan(made, campaign.seed, campaign.name, campaign.scale, canonical(made, given), campaign.strategy)
 
 
-def begin(folder: Path, campaign: Campaign, classes: list[str]) -> None:
-    """Makes the store of a campaign. CampaignError where there is one in this folder, or the classes cannot be."""
+def begin(folder: Path, campaign: Campaign, classes: list[str], url: str | None = None) -> None:
+    """Makes the store of a campaign, in the database of this URL if one is given.
+
+    CampaignError where there is one in this folder or database, or the classes cannot be.
+    """
     if len(classes) < 2:
         raise CampaignError(f"{len(classes)} class given: two are the least to tell apart")
     plan = plan_of(campaign, folder)  # what cannot be is said before anything is written
-    database = Database(folder)
+    database = Database(folder, url=url, remember=False)
     try:
         with database.read() as connection:
             there = connection.execute(select(campaigns.c.campaign_id)).scalars().first()
         if there is not None:
-            raise CampaignError(f"{database.path} holds the campaign {there!r} already: give another folder")
+            other = "another database, or `mcdal campaign join`" if database.shared else "another folder"
+            raise CampaignError(f"{database.name} holds the campaign {there!r} already: give {other}")
+        database.remember()
         row = {
             "campaign_id": campaign.name, "config": to_json(campaign, plan.run_id), "secret": secrets.token_urlsafe(32),
             "created_at": plain(datetime.now(UTC)),

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from mcdal import schema
 from mcdal.campaign.definition import Opened
 from mcdal.campaign.ledger import Arm
+from mcdal.locks import is_locked
 
 State = Literal["asks", "full", "finished"]
 PICKED: tuple[Arm, ...] = ("start", "strategy", "control", "easy", "rare")
@@ -38,6 +39,12 @@ def state(campaign: Opened) -> State:
     if begun > finished:
         return "full"
     return "finished" if finished >= campaign.campaign.rounds or _is_done(campaign) else "full"
+
+
+def is_training(campaign: Opened) -> bool:
+    """Whether a trainer is at work, on this machine or, of servers that share a database, on another."""
+    lock = campaign.folder / "runs" / campaign.run_id / "lock"
+    return is_locked(lock) or campaign.database.is_held(campaign.run_id)
 
 
 def _is_done(campaign: Opened) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 from mcdal.campaign.definition import Opened
 from mcdal.campaign.foresight import foresight
 from mcdal.campaign.outlook import as_json, outlook
-from mcdal.campaign.progress import PICKED, accuracy, finished_rounds, state
+from mcdal.campaign.progress import PICKED, accuracy, finished_rounds, is_training, state
 from mcdal.campaign.rows import agreed, did, last_answer
 from mcdal.locks import is_locked
 
@@ -22,7 +22,7 @@ def status(campaign: Opened) -> dict[str, Any]:
     return {
         "campaign": definition.name,
         "state": there,
-        "training": is_locked(campaign.folder / "runs" / campaign.run_id / "lock"),
+        "training": is_training(campaign),
         "served": is_locked(campaign.folder / "serve.lock"),
         "rounds": {"finished": finished_rounds(campaign), "of": definition.rounds},
         "round": None if round is None else {"number": round, **asdict(ledger.progress(round))},

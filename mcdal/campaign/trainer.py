@@ -37,6 +37,8 @@ REASONS: dict[Arm, str] = {
 def train(folder: Path, device: str = "auto", listen: Listener = nobody) -> State:
     """Plays the campaign as far as answers reach; what it asks next has a guess and reasons beside each image."""
     with opened(folder) as campaign:
+        if campaign.joined:
+            raise CampaignError(f"{folder} joined a campaign: train in the folder that it was begun in")
         if state(campaign) != "full" and not campaign.ledger.unexplained() and not _untried(campaign):
             return state(campaign)
         ledger = campaign.ledger

@@ -39,19 +39,23 @@ HEADERS = {
 FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
+Words = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""What PostgreSQL can keep."""
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Next(Strict):
     count: int = Field(ge=0, le=48)
-    held: list[Annotated[str, Field(max_length=4096)]] = Field(default=[], max_length=5000)
+    held: list[Annotated[Words, Field(max_length=4096)]] = Field(default=[], max_length=5000)
     grid: bool = False
 
 
 class Said(Strict):
-    key: str = Field(min_length=8, max_length=64)
-    id: str = Field(max_length=4096)
+    key: Words = Field(min_length=8, max_length=64)
+    id: Words = Field(max_length=4096)
     verdict: Literal["label", "skip", "cannot_tell"]
     value: int | None = None
     seconds: float | None = Field(default=None, ge=0, le=86_400)
@@ -62,8 +66,8 @@ class Answers(Strict):
 
 
 class Undo(Strict):
-    key: str = Field(min_length=8, max_length=64)
-    of: str = Field(min_length=8, max_length=64)
+    key: Words = Field(min_length=8, max_length=64)
+    of: Words = Field(min_length=8, max_length=64)
 
 
 @dataclass
