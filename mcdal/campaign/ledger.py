@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from mcdal.campaign.decide import Answer, decide
 from mcdal.campaign.questions import Arm, Given, Outcome, Progress, Question, Receipt, plain, question_of
@@ -23,6 +23,8 @@ __all__ = [
 ]  # fmt: skip
 
 LEASE = timedelta(minutes=10)
+SKEW = timedelta(minutes=1)
+"""The clocks of servers that share a campaign may be apart by so much."""
 PRESENT = timedelta(hours=1)
 """Who has not asked for an image or answered for so long is waited for no more."""
 VERDICTS = ("label", "cannot_tell", "skip")
@@ -83,14 +85,26 @@ class Ledger(Readings):
         Open ones that have fewer answers and leases of others than wanted, in the order of rounds and ranks; those that the
         person skipped come after all others, those that they answered never. guessed: only those with this guess.
         """
-        now = self._time()
+        with self.database.write() as connection:
+            now = (
+                self._time()
+            )  # not before: whoever waited for the others would take their leases for ones of another clock
+            self._see(connection, person)
+            self._renew(connection, person, held, now)
+            query = self._free(person, held, guessed, now).limit(count)
+            found = [question_of(row) for row in connection.execute(query)] if count > 0 else []
+            self._lease(connection, person, [question.sample_id for question in found], now)
+        return found
+
+    def _free(self, person: str, held: Sequence[str], guessed: int | None, now: datetime) -> Select[Any]:
+        """What `next` may give, the first first."""
         q, mine, others = questions.c, standing.alias(), leases.alias()
         busy = (
             select(func.count())
             .select_from(others)
             .where(
                 others.c.campaign_id == self.campaign, others.c.sample_id == q.sample_id, others.c.person_id != person,
-                others.c.until > now, others.c.until <= now + LEASE,  # of a clock that has jumped back, a lease ends too
+                others.c.until > now, others.c.until <= now + LEASE + SKEW,  # of a clock that jumped back, a lease ends too
             )
             .scalar_subquery()
         )  # fmt: skip
@@ -103,18 +117,12 @@ class Ledger(Readings):
                 mine.c.verdict.is_(None) | (mine.c.verdict == "skip"),
             )
             .order_by(mine.c.verdict.is_not(None), mine.c.answer_id, q.round, q.rank, q.sample_id)
-            .limit(count)
         )  # fmt: skip
         if held:
             query = query.where(q.sample_id.not_in(held))
         if guessed is not None:
             query = query.where(q.guess == guessed)
-        with self.database.write() as connection:
-            self._see(connection, person)
-            self._renew(connection, person, held, now)
-            found = [question_of(row) for row in connection.execute(query)] if count > 0 else []
-            self._lease(connection, person, [question.sample_id for question in found], now)
-        return found
+        return query
 
     # Answers
 
