@@ -26,6 +26,11 @@ def forget_own_files(monkeypatch, tmp_path_factory):
 SERVER = os.environ.get("MCDAL_TEST_DATABASE")
 
 
+def pytest_configure(config):
+    if SERVER:  # some tests leave a store to be forgotten; of SQLite nobody says so
+        config.addinivalue_line("filterwarnings", "ignore:<psycopg.Connection:ResourceWarning")
+
+
 def pytest_collection_modifyitems(items):
     reasons = {"sqlite": "of SQLite's file alone"} if SERVER else {"postgres": "MCDAL_TEST_DATABASE names no server"}
     for item in items:
