@@ -7,7 +7,7 @@ answered is never changed: taking an answer back is a row as well, and `question
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
@@ -287,7 +287,7 @@ class Ledger(Readings):
         """How many are at work and could answer; one at least, whoever it is that does."""
         p = people.c
         query = select(func.count()).where(
-            p.campaign_id == self.campaign, p.removed_at.is_(None), p.seen_at > self._time() - PRESENT
+            p.campaign_id == self.campaign, p.removed_at.is_(None), func.coalesce(p.seen_at, p.joined_at) > self._time() - PRESENT
         )
         return max(1, int(connection.execute(query).scalar_one()))
 
