@@ -233,6 +233,9 @@ class Ledger(Readings):
             "wanted": decision.wanted, "verdict": decision.verdict, "value": decision.value,
             "given": sum(answer.verdict != "skip" for answer in said),
         }  # fmt: skip
+        if row.verdict == "ended" and not decision.closed:  # a late answer may label an image, but asks nobody again
+            connection.execute(update(questions).where(self.of(id)).values(given=values["given"]))
+            return
         same = (
             decision.closed
             and row.closed_at is not None
@@ -287,7 +290,9 @@ class Ledger(Readings):
         """How many are at work and could answer; one at least, whoever it is that does."""
         p = people.c
         query = select(func.count()).where(
-            p.campaign_id == self.campaign, p.removed_at.is_(None), func.coalesce(p.seen_at, p.joined_at) > self._time() - PRESENT
+            p.campaign_id == self.campaign,
+            p.removed_at.is_(None),
+            func.coalesce(p.seen_at, p.joined_at) > self._time() - PRESENT,
         )
         return max(1, int(connection.execute(query).scalar_one()))
 

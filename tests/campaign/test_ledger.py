@@ -135,7 +135,9 @@ def test_nothing_waits_for_people_who_were_removed(ledger):
     ledger.answer("ann", [Given("k1", "r0/0.jpg", "label", 0)])
     assert ledger.progress().closed == 0
     door = Door(ledger, "secret")
-    door.remove(door.named("Bob"))
+    for name in ("Bob", "Cy", "Di"):
+        assert ledger.progress().closed == 0  # who has come in and not begun yet is waited for as well
+        door.remove(door.named(name))
     assert ledger.progress().closed == 1
 
 
@@ -267,7 +269,7 @@ def test_whatever_people_do_the_summary_follows_from_their_answers(ledger, clock
     sent = []
     for step in range(150):
         person, kind = draw.choice(NAMES), draw.random()
-        clock.at += timedelta(seconds=draw.choice([1, 5, 400]))
+        clock.at += timedelta(seconds=draw.choice([1, 5, 400 if step % 10 == 0 else 30]))  # nobody is away for an hour
         if kind < 0.5:
             for question in ledger.next(person, draw.randint(1, 2)):
                 verdict = draw.choices(["label", "skip", "cannot_tell"], [6, 1, 1])[0]
@@ -310,3 +312,16 @@ def test_whatever_people_do_the_summary_follows_from_their_answers(ledger, clock
         said = [Answer(*v) for (id, _), v in naive.items() if id == f"{i}.jpg"]
         question = ledger.question(f"{i}.jpg")
         assert decide(said, question.wanted, f"{i}.jpg" in closed, len(NAMES)).closed == (f"{i}.jpg" in closed)
+
+
+def test_late_answers_to_what_was_ended_never_ask_anybody_again(ledger):
+    ask(ledger, 3, wanted=2)
+    ledger.withdraw([f"r0/{i}.jpg" for i in range(3)], "ended")
+    said = [("label", 1), ("cannot_tell", None), ("skip", None)]
+    for i, (verdict, value) in enumerate(said):
+        assert ledger.answer("ann", [Given(f"k{i}", f"r0/{i}.jpg", verdict, value)])[0].status == "recorded"
+    assert not ledger.waits() and {o.verdict for o in ledger.outcomes()} == {"ended"}
+    ledger.answer("bob", [Given("b0", "r0/0.jpg", "label", 1)])
+    assert [o.verdict for o in ledger.outcomes()] == ["label", "ended", "ended"]
+    ledger.undo("bob", "u0", "b0")
+    assert not ledger.waits() or ledger.open() == ["r0/0.jpg"]
