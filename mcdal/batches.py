@@ -13,8 +13,8 @@ from mcdal.plan import Plan
 from mcdal.pool.base import Pool
 from mcdal.selection import at_random, mask
 from mcdal.selection.control import joined, without
-from mcdal.selection.limits import Limit, PerGroup, Unalike, Within
-from mcdal.strategies.base import Strategy
+from mcdal.selection.limits import Limit, PerGroup, Unalike, Within, within
+from mcdal.strategies.base import Beside, Strategy
 from mcdal.values import Ids, Picks, Rows
 
 Measure = Callable[[Strategy], Rows]
@@ -53,10 +53,10 @@ class Batches:
                 limit.take(id)
         arms = dict.fromkeys(drawn.ids, "control")
         beside = [drawn]
-        for name, share, other in self._mixed_in() if round else ():
+        for name, most, other in self._mixed_in(size) if round else ():
             seen = measure(other)
             free = replace(seen, labeled=seen.labeled | mask(Picks(tuple(arms), np.zeros(len(arms))), seen))
-            picks = self._few(other, _among(free, rows.ids), int(share * size), round, limits)
+            picks = self._few(other, _among(free, rows.ids), most, round, limits)
             arms |= dict.fromkeys(picks.ids, name)
             beside.append(picks)
         # What is drawn has no label yet, so a strategy that learns from labels must not take it for a labeled one.
@@ -69,30 +69,24 @@ class Batches:
 
     def _few(self, strategy: Strategy, rows: Rows, most: int, round: int, limits: Sequence[Limit]) -> Picks:
         """As many as the strategy has and limits admit, `most` at most."""
-        nothing = Picks((), np.zeros(0))
-        if not most or not len(rows.free()):
-            return nothing
-        found = strategy.select(rows, most, self._plan.seed_of("beside", round))
-        for limit in limits:
-            limit.look(found.ids)
-        kept = []
-        for i, id in enumerate(found.ids[:most]):
-            if all(limit.admits(id) for limit in limits):
-                for limit in limits:
-                    limit.take(id)
-                kept.append(i)
-        return Picks(tuple(found.ids[i] for i in kept), found.score[kept].astype(np.float64)) if kept else nothing
+        seed = self._plan.seed_of("beside", round)
+        return within(lambda left, count: strategy.select(left, count, seed), rows, most, limits, as_labeled=False)
 
-    def _mixed_in(self) -> list[tuple[str, float, Strategy]]:
-        config, protocol = self._config, self._config.protocol
+    def _mixed_in(self, size: int) -> list[tuple[str, int, Beside]]:
+        """Which arm, how many at most, and what picks them; without those that would look at the pool for nothing."""
+        config, protocol, classes = self._config, self._config.protocol, len(self._pool.classes)
         there = (("rare", protocol.rare, config.rare), ("easy", protocol.easy, config.easy))
-        return [(name, share, strategy) for name, share, strategy in there if strategy is not None and share > 0]
+        return [
+            (name, int(share * size), strategy)
+            for name, share, strategy in there
+            if strategy is not None and int(share * size) and strategy.wanted(classes)
+        ]
 
     def _limits(self, size: int) -> list[Limit]:
         protocol = self._config.protocol
         limits: list[Limit] = []
         if self.groups is not None and protocol.per_group is not None:
-            limits.append(PerGroup(self.groups, protocol.per_group))
+            limits.append(PerGroup(self.groups, protocol.per_group, strict=not self._config.source.grows))
         if self.costs is not None:
             limits.append(Within(self.costs, size))
         if protocol.near is not None:
@@ -105,7 +99,7 @@ class Batches:
             return None
         ids, given = self._pool.images.ids, self._pool.groups
         if self._config.groups is not None:
-            given = read_groups(self._config.groups, self._pool.images.originals)
+            given = read_groups(self._config.groups, self._pool.images.originals, self._config.source.grows)
         if given is None:
             raise ConfigError(
                 f"protocol.per_group = {self._config.protocol.per_group}: {self._pool.name} knows no groups; give them in a file "
@@ -117,7 +111,8 @@ class Batches:
         if self._config.costs is None:
             return None
         ids = self._pool.images.ids
-        return dict(zip(ids, read_costs(self._config.costs, self._pool.images.originals), strict=True))
+        costs = read_costs(self._config.costs, self._pool.images.originals, self._config.source.grows)
+        return dict(zip(ids, costs, strict=True))
 
 
 def _among(rows: Rows, ids: Ids) -> Rows:

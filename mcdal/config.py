@@ -15,7 +15,7 @@ from mcdal.models.base import Architecture
 from mcdal.pool.base import Pool, Source
 from mcdal.pool.conditions import Conditions
 from mcdal.pool.frozen import expect_frozen, open_frozen
-from mcdal.strategies.base import Strategy, refuse_task
+from mcdal.strategies.base import Beside, Strategy, refuse_task
 from mcdal.training import Training
 
 
@@ -120,9 +120,9 @@ class Config:
     """The strategy that picks round 0 from `features`, when there is no label yet; null: at random."""
     groups: Path | None = None
     """File of groups by sample id, .csv or .parquet with the columns sample_id and group; null: those of the source, if any."""
-    easy: Strategy | None = None
+    easy: Beside | None = None
     """What mixes easy samples into a batch (`protocol.easy`), as people label better with some of them; null: nothing."""
-    rare: Strategy | None = None
+    rare: Beside | None = None
     """What mixes samples of classes that have hardly a label into a batch (`protocol.rare`); null: nothing."""
     costs: Path | None = None
     """File of what a label costs by sample id, .csv or .parquet with the columns sample_id and cost, in any unit: a batch then

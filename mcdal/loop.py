@@ -107,6 +107,8 @@ class Run:
         for round in range(len(self.sizes)):
             if round < len(rounds) and rounds[round].finished_at is not None:
                 continue
+            if round >= len(rounds) and self.oracle.is_over():
+                break
             self.listen("round", round=round, rounds=len(self.sizes))
             with _naming(round):
                 if round >= len(rounds):
@@ -205,9 +207,8 @@ class Run:
         if not self.config.source.grows:
             return protocol.sizes(len(self.pool))
         asked = [len(self.store.asked(self.id, r.round)) for r in self.store.rounds(self.id)]
-        taken = {id for r in range(len(asked)) for id in self.store.asked(self.id, r)} | self.store.set_aside_ids(
-            self.id
-        )
+        taken = {id for r in range(len(asked)) for id in self.store.asked(self.id, r)}
+        taken |= self.store.set_aside_ids(self.id) | set(self.store.labels(self.id))
         free, sizes = sum(id not in taken for id in self.pool.images.ids), list(asked)
         for size in protocol.sizes(sys.maxsize)[len(asked) :]:
             if free > 0:

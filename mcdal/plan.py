@@ -104,6 +104,8 @@ def same_recipe(recorded: Mapping[str, Any], config: Config) -> bool:
 
 MAY_CHANGE = ("rounds", "total")
 """Of the protocol of a run whose pool people change: how far it goes."""
+OF_POOL = ("groups_sha256", "costs_sha256")
+"""Of such a run: what files say of the samples that there are."""
 
 
 def grown(before: RunRecord, now: RunRecord) -> RunRecord:
@@ -117,7 +119,9 @@ def grown(before: RunRecord, now: RunRecord) -> RunRecord:
             f"{', '.join(now.classes)}: classes may be added behind the others, never removed or moved"
         )
     protocol = {**before.config["protocol"], **{name: now.config["protocol"][name] for name in MAY_CHANGE}}
-    return replace(before, data_fingerprint=now.data_fingerprint, config={**before.config, "protocol": protocol})
+    of_files = {name: now.config[name] for name in OF_POOL if name in now.config}
+    config = {**before.config, "protocol": protocol, **of_files}
+    return replace(before, data_fingerprint=now.data_fingerprint, config=config)
 
 
 def refuse_changes(before: RunRecord, now: RunRecord, config: Config, path: Path) -> None:

@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 from mcdal.checked import at_least
 from mcdal.selection import uniforms
-from mcdal.strategies.base import Strategy
+from mcdal.strategies.base import Beside
 from mcdal.values import Batch, Measurement, Picks, Rows
 
 
 @dataclass(frozen=True)
-class Easy(Strategy):
+class Easy(Beside):
     """Images that the model is sure of, drawn by lot among the surest: who sees the hardest ones alone tires, and errs."""
 
     among: int = 10
@@ -37,7 +37,7 @@ class Easy(Strategy):
 
 
 @dataclass(frozen=True)
-class Newcomers(Strategy):
+class Newcomers(Beside):
     """Images that are likely of a class that was added while people work and has few labels still; none where there is no such.
 
     As soon as one image of the class has a label, those that are more like it than like any other labeled one; before, those
@@ -48,6 +48,9 @@ class Newcomers(Strategy):
     """Number of the first class that was added later."""
     enough: int = 10
     """Labels from which a class is no newcomer any more."""
+
+    def wanted(self, classes: int) -> bool:
+        return classes > self.first
 
     def measure(self, batch: Batch) -> Measurement:
         """The model's features, at length 1, and class probabilities: only by them it is known how many classes there are."""

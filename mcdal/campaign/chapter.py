@@ -13,7 +13,7 @@ from sqlalchemy import inspect, select
 from mcdal.campaign.definition import Opened, opened
 from mcdal.campaign.forecast import forecast
 from mcdal.campaign.foresight import expected, gained, spent
-from mcdal.campaign.judged import Curve, curves
+from mcdal.campaign.judged import Curve, curves, interval
 from mcdal.campaign.outlook import as_json, outlook
 from mcdal.campaign.progress import accuracy
 from mcdal.campaign.rows import agreed, did
@@ -25,7 +25,6 @@ from mcdal.report.tables import RoundTable
 from mcdal.report.words import count
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 420.0, 250.0, 34.0, 46.0, 96.0, 34.0
-ENDS = [0.025, 0.975]
 AHEAD = 60
 """Points of the forecast's line."""
 SMALL = (
@@ -65,7 +64,7 @@ def _told(campaign: Opened, told: Mapping[str, Any]) -> list[tuple[str, str]]:
     if reached is not None:
         ends = f"{100 * reached.low:.1f} to {100 * reached.high:.1f}"
         said.insert(0, ("Accuracy", f"{100 * reached.value:.1f} % (95 %: {ends}), on {reached.labels} audit images."))
-    if text := spent(cost, budget + campaign.campaign.audit):
+    if text := spent(cost):
         said.append(("Cost", text))
     if agreement is not None:
         alpha = "" if agreement.alpha is None else f", Krippendorff’s alpha {agreement.alpha:.2f}"
@@ -106,7 +105,8 @@ def _figures(campaign: Opened) -> list[Drawing]:
         if going is not None:
             at = np.linspace(picked.labels[0], most, AHEAD)
             values = np.stack([going.at(n) for n in at], axis=1)
-            low, high = np.quantile(values[1:], ENDS, axis=0)
+            ends = [interval(column) for column in values.T]
+            low, high = ([end.low for end in ends], [end.high for end in ends])
             axes.fill_between(at, low, high, color=BLUE, alpha=0.1, linewidth=0)
             axes.plot(at, values[0], color=BLUE, linewidth=1.0, linestyle=(0, (3, 2)))
             rows += [("forecast", *map(float, row)) for row in zip(at, values[0], low, high, strict=True)]
@@ -126,9 +126,11 @@ def _figures(campaign: Opened) -> list[Drawing]:
 
 def _line(axes: Axes, title: str, curve: Curve, color: str) -> list[Sequence[Cell]]:
     value = curve.accuracy[0]
-    low, high = np.quantile(curve.accuracy[1:], ENDS, axis=0)
+    ends = [interval(column) for column in curve.accuracy.T]
+    low, high = (np.array([getattr(end, name) for end in ends]) for name in ("low", "high"))
+    width = 0 if title == "picked" else 1.2
     axes.errorbar(
-        curve.labels, value, [value - low, high - value], color=color, linewidth=0 if title == "picked" else 1.2, elinewidth=0.8,
+        curve.labels, value, [(value - low).clip(0), (high - value).clip(0)], color=color, linewidth=width, elinewidth=0.8,
         marker="o", markersize=3.2,
     )  # fmt: skip
     axes.annotate(

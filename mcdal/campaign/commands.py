@@ -54,8 +54,9 @@ def new(
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the run.")
     ] = None,
     near: Annotated[
-        float, typer.Option("--near", help="Likeness from which a batch holds one of several images; 1: any.")
-    ] = 0.97,
+        float | None,
+        typer.Option("--near", help="Likeness from which a batch holds one of several images (0.97); 1: any."),
+    ] = None,
     fan_out: Annotated[
         bool, typer.Option("--fan-out", help="Near-duplicates of a labeled image take over its label.")
     ] = False,
@@ -91,6 +92,8 @@ def new(
     from mcdal.campaign.images import list_images
     from mcdal.campaign.plans import audit_size, begin
     from mcdal.device import choose_device
+    from mcdal.groups import read_costs, read_groups
+    from mcdal.likeness import NEAR
     from mcdal.settings import parse_settings
 
     names = class_names(classes)
@@ -99,6 +102,13 @@ def new(
             f"{folder} lies within {images}: what a campaign writes would become its images; give another folder"
         )
     ids = [file.id for file in list_images(images, folder)]
+    groups, costs = (None if file is None else file.expanduser().resolve() for file in (groups, costs))
+    if groups is not None:
+        read_groups(groups, tuple(ids))
+    if costs is not None:
+        read_costs(costs, tuple(ids))
+    if per_group is not None and groups is None and len({id.rpartition("/")[0] for id in ids}) == 1:
+        raise CampaignError(f"--per-group {per_group}: all images lie in one folder; give --groups as well")
     kept = audit_size(audit)
     if budget is None:
         if cost is None:
@@ -115,13 +125,19 @@ def new(
         folder.resolve().name, images.resolve(), budget, min(first, budget), batch or max(1, budget // 10), kept,
         audit_bound(seed, ids, kept), control, double, guesses, strategy, encoder, scale, size, seed,
         tuple(parse_settings(settings or []).items()), target, cost, price, wage, seconds_per_label,
-        near=None if near == 1 else near, fan_out=fan_out, easy=easy, per_group=per_group, groups=groups, costs=costs,
+        near=None if near == 1 else NEAR if near is None else near,
+        fan_out=fan_out, easy=easy, per_group=per_group, groups=groups, costs=costs,
         classes=len(names), audit_answers=audit_answers,
     )  # fmt: skip
     begin(folder, campaign, names, database)
     typer.echo(
         f"{len(ids)} images, {len(names)} classes; {kept} images for the audit, {budget} labels in {campaign.rounds} rounds"
     )
+    if control and int(control * campaign.batch) == 0:
+        typer.echo(
+            f"note: a batch of {campaign.batch} holds no image that is drawn at random, so the gain over random labeling stays "
+            "unknown; give a larger --batch or --control (begin again in another folder)"
+        )
     if encoder is None and scale == "full" and choose_device("auto").type == "cpu":
         typer.echo(
             "note: without a GPU a round of training takes hours at this size; --encoder efficientnet_lite0 takes seconds, and "

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from mcdal.campaign.ledger import Ledger, plain
 from mcdal.campaign_tables import copies, questions
@@ -37,9 +37,13 @@ def copied(ledger: Ledger) -> list[Copy]:
 
 
 def keep(ledger: Ledger, found: Mapping[str, tuple[str, float]]) -> None:
-    """By id what each is a copy of, and how like it. Those that are kept already stay."""
-    c, now = copies.c, plain(datetime.now(UTC))
+    """By id what each is a copy of, and how like it. Those that are kept stay, unless their image got no label."""
+    c, q, now = copies.c, questions.c, plain(datetime.now(UTC))
+    without = select(q.sample_id).where(
+        q.campaign_id == ledger.campaign, q.closed_at.is_not(None), q.value.is_(None)
+    )  # fmt: skip
     with ledger.database.write() as connection:
+        connection.execute(delete(copies).where(c.campaign_id == ledger.campaign, c.of.in_(without)))
         there = set(connection.execute(select(c.sample_id).where(c.campaign_id == ledger.campaign)).scalars())
         rows = [
             {"campaign_id": ledger.campaign, "sample_id": id, "of": of, "likeness": likeness, "found_at": now}

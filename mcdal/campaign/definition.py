@@ -21,7 +21,7 @@ PATHS = ("images", "groups", "costs")
 
 @dataclass(frozen=True)
 class Campaign:
-    """What does not change while people work.
+    """What a campaign is. Of all that only the budget may change while people work.
 
     images: the folder; ids are paths within it. budget, start, batch: labels in all, of the first round and of each later one.
     audit: images that are labeled first and never trained on nor picked, so that accuracy has an honest estimate; `audit_below`
@@ -29,7 +29,7 @@ class Campaign:
     batch that is drawn at random. double: share of the images that two people label. guesses: whether people may see the model's.
     strategy, encoder, scale, settings: as in `mcdal run`. target: accuracy that is enough, 0 to 1. cost: that it may have in
     all, in money; price: of an answer; wage: of an hour; seconds_per_label: that a person is expected to look at an image.
-    changed_at: when the budget was changed last, as ISO 8601 has it. near: likeness from which images are near-duplicates, of
+    near: likeness from which images are near-duplicates, of
     which a batch holds one; fan_out: the others take over its label. easy: share of each batch that the model is sure of.
     per_group, groups, costs: of a batch, as in `mcdal run`; groups are the folders of the images where no file says otherwise.
     classes: how many there were at the beginning; 0: begun before that was kept. audit_answers: of different people, to each
@@ -57,7 +57,6 @@ class Campaign:
     price: float | None = None
     wage: float | None = None
     seconds_per_label: float | None = None
-    changed_at: str | None = None
     near: float | None = None
     fan_out: bool = False
     easy: float = 0.0

@@ -55,10 +55,15 @@ class Forecast:
 
 
 def forecast(curve: Curve) -> Forecast | None:
-    """Of one curve. None before FEWEST_ROUNDS rounds are trained."""
-    if len(curve.labels) < FEWEST_ROUNDS:
+    """Of one curve. None where it is not enough."""
+    if not is_enough(curve):
         return None
     return forecasts([curve])[0]
+
+
+def is_enough(curve: Curve) -> bool:
+    """Whether there are FEWEST_ROUNDS rounds with different numbers of labels."""
+    return len(np.unique(curve.labels)) >= FEWEST_ROUNDS
 
 
 def forecasts(curves: Sequence[Curve], seed: int = 0) -> list[Forecast]:

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def foresight(told: Mapping[str, Any], budget: int, audit: int) -> list[str]:
-    """Lines of an outlook as JSON; those that nothing is known for yet are left out. budget, audit: labels in all."""
+def foresight(told: Mapping[str, Any], budget: int) -> list[str]:
+    """Lines of an outlook as JSON; those that nothing is known for yet are left out. budget: labels in all."""
     return [
         f"{name:<9} {text}"
         for name, text in (
             ("gain", gained(told["gain"])),
             ("forecast", expected(told["ahead"], budget)),
-            ("cost", spent(told["cost"], budget + audit)),
+            ("cost", spent(told["cost"])),
         )
         if text
     ]
@@ -54,13 +54,14 @@ def _needs(needed: Mapping[str, Any]) -> str:
     return f"needs {needed['value']:,.0f} labels ({needed['low']:,.0f} to {most})"
 
 
-def spent(cost: Mapping[str, Any], labels: int) -> str:
-    """What people have spent, and what all labels, those of the audit included, would take at this pace."""
+def spent(cost: Mapping[str, Any]) -> str:
+    """What people have spent, and what all that is wanted would take at this pace, the audit included."""
     parts = []
     if cost["hours"]:
-        parts.append(f"{cost['hours']:.2f} hours at the images so far, {cost['seconds_a_label']:.1f} s a label")
+        pace = "" if cost["seconds_a_label"] is None else f", {cost['seconds_a_label']:.1f} s a label"
+        parts.append(f"{cost['hours']:.2f} hours at the images so far{pace}")
     if cost["money"] is not None:
-        each = cost["money_a_label"]
-        whole = "" if each is None else f"; at {each:.3f} a label, {each * labels:,.2f} for all {labels:,}"
-        parts.append(f"{cost['money']:,.2f} spent{whole}")
+        each = "" if cost["money_a_label"] is None else f"; {cost['money_a_label']:.3f} a label"
+        whole = "" if cost["whole"] is None else f", {cost['whole']:,.2f} in all for what is wanted"
+        parts.append(f"{cost['money']:,.2f} spent{each}{whole}")
     return "; ".join(parts)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcdal.campaign.forecast import FEWEST_ROUNDS, forecasts
+from mcdal.campaign.forecast import forecasts, is_enough
 from mcdal.campaign.judged import Curve, interval
 from mcdal.statistics.paired import Interval
 
@@ -27,8 +27,8 @@ class Gain:
 
 
 def gain(picked: Curve, random: Curve) -> Gain | None:
-    """Both curves begin with the start set. None as long as there are too few rounds, or no random label beyond the start set."""
-    if min(len(picked.labels), len(random.labels)) < FEWEST_ROUNDS or random.labels[-1] <= random.labels[0]:
+    """None as long as there are too few rounds, or too few random labels beyond the start set."""
+    if not (is_enough(picked) and is_enough(random)):
         return None
     n = float(random.labels[-1])
     mine, theirs = forecasts([picked, random])

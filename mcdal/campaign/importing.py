@@ -18,6 +18,8 @@ Labels: TypeAlias = Sequence[tuple[str, str]]
 """Ids with the names of their classes."""
 
 NAMED = 10
+OF_FILES = "file/"
+"""The keys of answers from files begin with it: nobody has looked at an image for them."""
 AT_ONCE = 1_000
 
 
@@ -31,10 +33,10 @@ def import_labels(campaign: Opened, source: Path, by: str) -> int:
     _refuse(campaign, source, given)
     numbers = {name: i for i, name in enumerate(campaign.ledger.classes())}
     person = _person(campaign, by)
-    before = campaign.ledger.progress().labels
+    before, round = campaign.ledger.progress().labels, campaign.ledger.last_round() or 0
     for first in range(0, len(given), AT_ONCE):
         part = given[first : first + AT_ONCE]
-        campaign.ledger.ask([Question(id, 0, 0, "given") for id, _ in part])
+        campaign.ledger.ask([Question(id, round, 0, "given") for id, _ in part])
         answers = [Given(_key(by, id, name), id, "label", numbers[name]) for id, name in part]
         refused = [r.message for r in campaign.ledger.answer(person, answers) if r.status == "refused"]
         if refused:
@@ -146,4 +148,4 @@ def _person(campaign: Opened, by: str) -> str:
 
 
 def _key(by: str, id: str, name: str) -> str:
-    return hashlib.blake2b(json.dumps([by, id, name]).encode(), digest_size=16).hexdigest()
+    return OF_FILES + hashlib.blake2b(json.dumps([by, id, name]).encode(), digest_size=16).hexdigest()

@@ -42,7 +42,9 @@ def curves(campaign: Opened, draws: int = DRAWS, seed: int = 0) -> tuple[Curve, 
 
     These are the images that have a label now and that every model was shown. Curves are empty before the first round is trained.
     """
-    truth, said = _truth(campaign), _trials(campaign)
+    truth = _truth(campaign)
+    # A model that was shown less than half of them, as the rest was away, must not leave the others without these.
+    said = [trial for trial in _trials(campaign) if 2 * len(truth.keys() & trial.predicted.keys()) >= len(truth)]
     judged = sorted(set(truth).intersection(*(trial.predicted for trial in said))) if said else []
     if not judged:
         return _curve({}), _curve({}), 0
@@ -55,7 +57,7 @@ def curves(campaign: Opened, draws: int = DRAWS, seed: int = 0) -> tuple[Curve, 
     points = {key: (found[0][0], _mixed([a for _, a in found], random)) for key, found in sorted(right.items())}
     picked = {round: point for (arm, round), point in points.items() if arm == "picked"}
     drawn = {round: point for (arm, round), point in points.items() if arm == "random"}
-    if drawn and 0 in picked:
+    if drawn and 0 in picked and picked[0][0] == _start(campaign):
         drawn = {0: picked[0], **drawn}
     return _curve(picked), _curve(drawn), n
 
@@ -86,6 +88,11 @@ def _truth(campaign: Opened) -> dict[str, int]:
     query = select(q.sample_id, q.value).where(q.campaign_id == campaign.name, q.arm == "audit", q.value.is_not(None))
     with campaign.database.read() as connection:
         return {row.sample_id: row.value for row in connection.execute(query)}
+
+
+def _start(campaign: Opened) -> int:
+    """Labels of the start set."""
+    return campaign.ledger.progress(arms=("start",)).labels
 
 
 def _trials(campaign: Opened) -> list[Trial]:

@@ -57,7 +57,9 @@ class Ledger(Readings):
         with self.database.write() as connection:
             for id, (guess, confidence, why) in told.items():
                 values = {"guess": guess, "confidence": confidence, "why": list(why)}
-                connection.execute(update(questions).where(self.of(id)).values(**values))
+                connection.execute(
+                    update(questions).where(self.of(id), questions.c.closed_at.is_(None)).values(**values)
+                )
 
     def withdraw(self, ids: Sequence[str], verdict: Literal["withdrawn", "ended"] = "withdrawn") -> None:
         """Closes questions that are asked no more: the image has gone, or the campaign is ended. What was answered stays."""
@@ -67,6 +69,27 @@ class Ledger(Readings):
                 connection.execute(
                     update(questions).where(self.of(id), questions.c.closed_at.is_(None)).values(**closed)
                 )
+
+    def reopen_ended(self) -> None:
+        """Asks again about what was ended."""
+        q = questions.c
+        ended = select(q.sample_id).where(q.campaign_id == self.campaign, q.verdict == "ended")
+        with self.database.write() as connection:
+            ids = connection.execute(ended).scalars().all()
+            for id in ids:
+                connection.execute(
+                    update(questions).where(self.of(id)).values(verdict=None, value=None, closed_at=None)
+                )
+                self._settle(connection, id)
+
+    def take_what_there_is(self) -> None:
+        """Open questions with an answer want no more than they have: closed where these decide."""
+        q = questions.c
+        query = select(q.sample_id).where(q.campaign_id == self.campaign, q.closed_at.is_(None), q.given > 0)
+        with self.database.write() as connection:
+            for id in connection.execute(query).scalars().all():
+                connection.execute(update(questions).where(self.of(id)).values(wanted=q.given))
+                self._settle(connection, id)
 
     def reopen(self, ids: Sequence[str]) -> None:
         """Asks again about images that had gone and are back."""

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 
 from mcdal.campaign.copies import copied, keep
-from mcdal.campaign.definition import Campaign
+from mcdal.campaign.definition import Opened
 from mcdal.campaign.draws import is_double, place
 from mcdal.campaign.fan_out import near_duplicates
-from mcdal.campaign.ledger import Arm, Ledger, Question
+from mcdal.campaign.ledger import Arm, Question
 from mcdal.campaign.progress import PICKED
 from mcdal.oracles.base import Oracle
 from mcdal.pool.base import Pool
@@ -26,8 +26,9 @@ class People(Oracle):
     """Of one campaign. Audit images that nobody was asked about yet are asked with the next round, in one order with it that
     does not tell which is which."""
 
-    def __init__(self, campaign: Campaign, ledger: Ledger, store: Store, run_id: str, pool: Pool):
-        self._campaign, self._ledger, self._store, self._run_id = campaign, ledger, store, run_id
+    def __init__(self, campaign: Opened, store: Store, pool: Pool):
+        self._opened, self._campaign, self._ledger = campaign, campaign.campaign, campaign.ledger
+        self._store, self._run_id = store, campaign.run_id
         self._pool, self._audit = pool, pool.test.images.ids
 
     def ask(self, ids: Ids) -> None:
@@ -46,6 +47,7 @@ class People(Oracle):
         self._ledger.ask(
             [Question(id, round, rank, arms[id], self._wanted(id, arms[id])) for rank, id in enumerate(order)]
         )
+        self._end_beyond_budget(ids)
 
     def answers(self) -> Iterable[Label]:
         closed = self._ledger.outcomes(LEARNED)
@@ -64,6 +66,17 @@ class People(Oracle):
     def given_up(self) -> Mapping[str, str]:
         closed = self._ledger.outcomes(LEARNED)
         return {o.sample_id: WHY[o.verdict] for o in closed if o.verdict != "label"}
+
+    def is_over(self) -> bool:
+        return self._ledger.wanted(PICKED) >= self._opened.campaign.budget
+
+    def _end_beyond_budget(self, ids: Ids) -> None:
+        """Somebody may have finished the campaign, or lowered its budget, while this round was picked."""
+        beyond = self._ledger.wanted(PICKED) - self._opened.campaign.budget
+        if beyond >= len(ids):
+            self._ledger.withdraw(self._ledger.open(), "ended")
+        elif beyond > 0:
+            self._ledger.withdraw(ids[-beyond:], "ended")
 
     def _fan_out(self, ids: Ids) -> None:
         """Before they are asked about: a process that is killed in between looks again."""

@@ -34,7 +34,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Ahead:
-    """What is to be expected. more: accuracy by FURTHER labels. at_budget: accuracy then. needed: labels for the target."""
+    """What is to be expected. more: by FURTHER labels. at_budget: accuracy then. needed: labels of the budget for the target."""
 
     more: Interval
     at_budget: Interval
@@ -61,14 +61,16 @@ def outlook(campaign: Opened) -> Outlook:
     definition, ledger = campaign.campaign, campaign.ledger
     picked, random, judged = curves(campaign)
     labels = ledger.progress(arms=PICKED).labels
-    spent = cost(campaign, ledger.progress().labels)
+    spent = cost(campaign)
     going = forecast(picked)
+    # Copies and labels from files are learned from, and are not of the budget.
+    then = ledger.progress(arms=PICKED, before=picked.rounds[-1] + 1).labels if picked.rounds else 0
     ahead = None
     if going is not None:
         ahead = Ahead(
             interval(going.more(FURTHER)),
-            interval(going.at(max(float(definition.budget), going.labels))),
-            None if definition.target is None else interval(going.needed(definition.target)),
+            interval(going.at(going.labels + max(0, definition.budget - then))),
+            None if definition.target is None else interval(going.needed(definition.target) - (going.labels - then)),
         )
     return Outlook(
         labels, judged, _points(picked), _points(random), gain(picked, random), ahead, spent,

@@ -50,7 +50,8 @@ def plan_of(campaign: Campaign, folder: Path) -> Plan:
         training=Training(epochs=EPOCHS, steps_per_epoch=STEPS),
         protocol=Protocol(
             campaign.start, campaign.batch, campaign.rounds, total=campaign.budget, control=campaign.control,
-            per_group=campaign.per_group, near=campaign.near, easy=campaign.easy, rare=NEW_SHARE,
+            per_group=campaign.per_group, near=campaign.near, easy=campaign.easy,
+            rare=new_share(campaign),
         ),
         easy=Easy() if campaign.easy else None,
         rare=Newcomers(campaign.classes) if campaign.classes else None,
@@ -63,6 +64,12 @@ def plan_of(campaign: Campaign, folder: Path) -> Plan:
     given = dict(campaign.settings)
     made: Config = override(config, given)
     return Plan(made, campaign.seed, campaign.name, campaign.scale, canonical(made, given), campaign.strategy)
+
+
+def new_share(campaign: Campaign) -> float:
+    """Of a batch: images that are likely of a class that was added. Campaigns of before did without."""
+    left = 1 - campaign.control - campaign.easy
+    return min(NEW_SHARE, left / 2) if campaign.classes else 0.0
 
 
 def begin(folder: Path, campaign: Campaign, classes: list[str], url: str | None = None) -> None:

@@ -1,7 +1,6 @@
 """How a campaign stands, from the store alone: cheap enough to be asked every second."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 from scipy import stats
@@ -50,16 +49,15 @@ def is_training(campaign: Opened) -> bool:
 def _is_done(campaign: Opened) -> bool:
     """Whether the run came to its end: with fewer rounds than planned where there are not as many images.
 
-    Not where the budget was changed since.
+    Not where another budget is wanted than the run was played for.
     """
-    s = schema.sessions.c
-    query = select(s.outcome, s.ended_at).where(s.run_id == campaign.run_id).order_by(s.session_id.desc()).limit(1)
+    s, r = schema.sessions.c, schema.runs.c
+    query = select(s.outcome).where(s.run_id == campaign.run_id).order_by(s.session_id.desc()).limit(1)
     with campaign.database.read() as connection:
-        last = connection.execute(query).one_or_none()
-    if last is None or last.outcome != "done":
-        return False
-    changed = campaign.campaign.changed_at
-    return changed is None or last.ended_at.replace(tzinfo=UTC) > datetime.fromisoformat(changed)
+        if connection.execute(query).scalar_one_or_none() != "done":
+            return False
+        played = connection.execute(select(r.config).where(r.run_id == campaign.run_id)).scalar_one()
+    return bool(played["protocol"]["total"] == campaign.campaign.budget)
 
 
 def finished_rounds(campaign: Opened) -> int:

@@ -92,7 +92,7 @@ class Readings:
         q = questions.c
         newest = select(func.max(q.round)).where(q.campaign_id == self.campaign).scalar_subquery()
         query = select(q.sample_id).where(
-            q.campaign_id == self.campaign, q.round == newest, q.round > 0, q.arm == "strategy", q.guess.is_(None),
+            q.campaign_id == self.campaign, q.round == newest, q.round > 0, q.arm == "strategy", q.confidence.is_(None),
             q.closed_at.is_(None),
         )  # fmt: skip
         with self.database.read() as connection:
@@ -127,6 +127,14 @@ class Readings:
             query = query.where(q.arm.in_(arms))
         with self.database.read() as connection:
             return Progress(*connection.execute(query).one())
+
+    def wanted(self, arms: Sequence[Arm]) -> int:
+        """How many questions of these arms were asked, without those that were ended."""
+        q = questions.c
+        ended = q.verdict.is_not(None) & (q.verdict == "ended")
+        query = select(func.count()).where(q.campaign_id == self.campaign, q.arm.in_(arms), ~ended)
+        with self.database.read() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def last_round(self) -> int | None:
         """The newest round that was asked; None before the first."""

@@ -104,6 +104,7 @@ class Trainer:
         if self._process is not None:
             code = self._process.poll()
             if code is None:
+                self._missing()  # people are not to wait for somebody who has left while it is at work
                 return
             self._process = None
             self._ended(code)
@@ -130,8 +131,9 @@ class Trainer:
             return self.beside.message
         self._next_sweep = time.monotonic() + SECONDS_BETWEEN_SWEEPS
         self.campaign.ledger.settle()
+        away = sweep(self.campaign)
         self.beside.suggestions = tuple(reason.text for reason in outlook(self.campaign).suggestions)
-        return sweep(self.campaign)
+        return away
 
     def stop(self) -> None:
         """The trainer keeps its state, as at Ctrl-C, and is ended where it does not in time."""

@@ -57,7 +57,7 @@ def lines(told: dict[str, Any]) -> list[str]:
         said.append(
             f"agreement {100 * agreement['share']:.0f} % of the pairs of answers to {agreement['images']} images{alpha}"
         )
-    said += foresight(told["outlook"], budget["of"], audit["of"])
+    said += foresight(told["outlook"], budget["of"])
     for person in told["people"]:
         seconds = "" if person["seconds"] is None else f", {person['seconds']:.1f} s an image"
         said.append(

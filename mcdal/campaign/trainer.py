@@ -34,6 +34,10 @@ REASONS: dict[Arm, str] = {
 """Of what may be seen with a guess. What is drawn, for the control or the audit, must look like the rest."""
 
 
+NO_GUESS = 0.0
+"""The confidence of a picked image that no guess can be made of, so that nobody tries again."""
+
+
 def train(folder: Path, device: str = "auto", listen: Listener = nobody) -> State:
     """Plays the campaign as far as answers reach; what it asks next has a guess and reasons beside each image."""
     with opened(folder) as campaign:
@@ -42,7 +46,8 @@ def train(folder: Path, device: str = "auto", listen: Listener = nobody) -> Stat
         if state(campaign) != "full" and not campaign.ledger.unexplained() and not _untried(campaign):
             return state(campaign)
         ledger = campaign.ledger
-        if ledger.last_round() is not None and not ledger.progress(arms=("audit",)).labels:
+        audit = ledger.progress(arms=("audit",))
+        if audit.asked and not audit.labels:
             raise CampaignError(f"{folder}: no audit image has a label, so accuracy cannot be told: add images")
         store = Store(folder)
         try:
@@ -51,12 +56,14 @@ def train(folder: Path, device: str = "auto", listen: Listener = nobody) -> Stat
 
             def people(pool: Pool) -> People:
                 pools.append(pool)
-                return People(campaign.campaign, ledger, store, plan.run_id, pool)
+                return People(campaign, store, pool)
 
             numerics = plan.config.training.numerics(device)
             run(plan, folder, device=device, oracle=people, listen=listen)
-            _explain(campaign, plan, pools[0], store, numerics)
-            to_the_end = Trials(campaign, plan, pools[0], numerics).play()
+            with Artifacts(folder / "runs" / plan.run_id).only_process():  # as the run before
+                if ledger.unexplained():
+                    _explain(campaign, plan, pools[0], store, numerics)
+                to_the_end = Trials(campaign, plan, pools[0], numerics, listen).play()
         finally:
             store.close()
         there = state(campaign)
@@ -73,17 +80,17 @@ def _explain(campaign: Opened, plan: Plan, pool: Pool, store: Store, numerics: N
     What accuracy, or the worth of a strategy, is judged by must be labeled without the model's opinion.
     """
     ledger, number = campaign.ledger, campaign.ledger.last_round() or 0
-    asked = [] if not number else ledger.of_round(number)
+    asked = ledger.of_round(number) if number else []
     weights = Artifacts(campaign.folder / "runs" / plan.run_id).read_model(number - 1) if number else None
-    if not asked or weights is None:
+    if not asked:
         return
     there = frozenset(pool.images.ids)
     labels = [(id, c) for id, c in store.labels(plan.run_id).items() if id in there]
     guessed = [q for q in asked if q.arm in REASONS and q.sample_id in there]
     told: dict[str, tuple[int | None, float | None, list[str]]] = {
-        q.sample_id: (None, None, [_place(q, len(asked))]) for q in asked
+        q.sample_id: (None, NO_GUESS if q.arm in REASONS else None, [_place(q, len(asked))]) for q in asked
     }
-    if guessed and labels:
+    if guessed and labels and weights is not None:
         model = plan.config.model.build(len(pool.classes), *pool.shape)
         try:
             model.load_state_dict(weights)

@@ -6,10 +6,11 @@ Nobody waits for it: it begins when the next images are asked about, and gives w
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from sqlalchemy import insert
 
 from mcdal.artifacts import Artifacts
 from mcdal.campaign.definition import Opened
@@ -20,10 +21,13 @@ from mcdal.campaign.wanted_trials import Arm, tried, wanted
 from mcdal.campaign_tables import trials
 from mcdal.checkpoint import Checkpoint
 from mcdal.device import Numerics
+from mcdal.dialects import insert_into
+from mcdal.errors import McdalError
+from mcdal.events import Listener, nobody
 from mcdal.measuring import one_pass
 from mcdal.models.base import Model
 from mcdal.plan import Plan
-from mcdal.pool.base import Pool
+from mcdal.pool.base import Pool, UnlabeledView
 from mcdal.registry import load
 from mcdal.streams import own_randomness, stream
 from mcdal.training import train
@@ -42,6 +46,7 @@ class Trials:
     plan: Plan
     pool: Pool
     numerics: Numerics
+    listen: Listener = nobody
 
     def play(self) -> bool:
         """All that are missing. False where it gave way, because people have answered what was asked."""
@@ -65,11 +70,28 @@ class Trials:
             else random_arm(rows, len(self.pool), round, self.plan.seed)
         )
         labels = {row.sample_id: row.value for row in chosen if row.value is not None}
-        if arm == "picked" and repeat == 0:
-            model = self._kept(round)
-        else:
-            model = self._trained(labels, round, arm, repeat) if labels else None
-        self._record(round, arm, repeat, len(labels), {} if model is None else self._said(model))
+        said: dict[str, int] = {}
+        if self._says_something_new(rows, round, arm, labels):
+            try:
+                model = (
+                    self._kept(round) if (arm, repeat) == ("picked", 0) else self._trained(labels, round, arm, repeat)
+                )
+                said = {} if model is None else self._said(model)
+            except (McdalError, RuntimeError) as error:  # it is only for comparison, and the campaign must go on
+                self.listen("notice", text=f"round {round}: nothing to compare with, {arm} labels: {error}")
+        self._record(round, arm, repeat, len(labels), said)
+        self._state_of(round, arm, repeat).unlink(missing_ok=True)
+
+    def _says_something_new(self, rows: list[Asked], round: int, arm: Arm, labels: Mapping[str, int]) -> bool:
+        """Whether there are labels, and of the random ones more than a round before."""
+        if arm == "picked" or not labels:
+            return bool(labels)
+        return len(random_arm(rows, len(self.pool), round - 1, self.plan.seed)) < len(
+            random_arm(rows, len(self.pool), round, self.plan.seed)
+        )
+
+    def _state_of(self, round: int, arm: Arm, repeat: int) -> Path:
+        return self.campaign.folder / "runs" / self.plan.run_id / f"trial_{round}_{arm}_{repeat}.pt"
 
     def _kept(self, round: int) -> Model | None:
         """The model of a round; None where it knew fewer classes than there are now."""
@@ -82,13 +104,11 @@ class Trials:
 
     def _trained(self, labels: Mapping[str, int], round: int, arm: Arm, repeat: int) -> Model:
         config, seed = self.plan.config, stream(self.plan.seed_of("trial", round), arm, repeat)
-        file = self.campaign.folder / "runs" / self.plan.run_id / f"trial_{round}_{arm}_{repeat}.pt"
         model = self._built(round, repeat)
         train(
             model, self.pool, labels, load("strategies", "random")(), config.training, numerics=self.numerics, seed=seed,
-            keeper=Checkpoint(file, config.checkpoint_seconds), listen=self._listen,
+            keeper=Checkpoint(self._state_of(round, arm, repeat), config.checkpoint_seconds), listen=self._listen,
         )  # fmt: skip
-        file.unlink(missing_ok=True)
         return model
 
     def _built(self, round: int, repeat: int) -> Model:
@@ -98,12 +118,13 @@ class Trials:
             return self.plan.config.model.build(len(self.pool.classes), *self.pool.shape)
 
     def _said(self, model: Model) -> dict[str, int]:
-        """The class of each audit image."""
+        """The class of each audit image, whether or not it has a label by now."""
         said: dict[str, int] = {}
+        whole = UnlabeledView(self.pool.test.images, np.arange(len(self.pool.test.images)))
         self.numerics.place(model).eval()
         seen, batch_size = forward(model, None, stages=False), self.plan.config.training.measure_batch_size
         with own_randomness(), torch.inference_mode():
-            for batch in one_pass(seen, self.pool, self.pool.test, self.numerics, batch_size, None):
+            for batch in one_pass(seen, self.pool, whole, self.numerics, batch_size, None):
                 assert batch.output is not None
                 said |= zip(batch.ids, batch.output.logits.argmax(1).tolist(), strict=True)
         return said
@@ -114,7 +135,7 @@ class Trials:
             "predicted": dict(predicted), "made_at": plain(datetime.now(UTC)),
         }  # fmt: skip
         with self.campaign.database.write() as connection:
-            connection.execute(insert(trials).values(**row))
+            connection.execute(insert_into(connection, trials).on_conflict_do_nothing(), row)
 
     def _listen(self, _: str, **__: Any) -> None:
         self._give_way()

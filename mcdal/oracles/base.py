@@ -20,3 +20,7 @@ class Oracle(ABC):
     def given_up(self) -> Mapping[str, str]:
         """Samples that nobody can answer, and why: the run waits for them no longer and does without."""
         return {}
+
+    def is_over(self) -> bool:
+        """Whether nothing more may be asked, as people who answer may decide: the run then ends with the labels it has."""
+        return False

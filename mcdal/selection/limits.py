@@ -1,5 +1,6 @@
 """What a batch may hold at most: so many of a group, nothing that looks the same, what it may cost. Whatever the strategy."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -11,19 +12,22 @@ from mcdal.errors import SelectionError
 from mcdal.values import Ids, Picks, Rows
 
 
-class Limit:
-    """Of one batch: asked about picks in their order, told what was taken. This one admits everything."""
+class Limit(ABC):
+    """Of one batch: asked about picks in their order, told what was taken."""
 
     def expect(self, rows: Rows, budget: int) -> None:
         """So many of these rows are wanted. SelectionError where there is no room for them."""
+        return
 
     def look(self, ids: Sequence[str]) -> None:
         """These will be asked about next."""
+        return
 
+    @abstractmethod
     def admits(self, id: str) -> bool:
         """Whether it may join what was taken."""
-        return True
 
+    @abstractmethod
     def take(self, id: str) -> None:
         """It is in the batch."""
 
@@ -33,17 +37,20 @@ class Limit:
 
 
 class PerGroup(Limit):
-    """At most `limit` of a group: frames of one sequence are worth little beside each other. group: that of each id."""
+    """At most `limit` of a group: frames of one sequence are worth little beside each other. group: that of each id.
 
-    def __init__(self, group: Mapping[str, str], limit: int):
-        self._group, self._limit = group, limit
+    strict: where the groups have no room for a whole batch that is an error, and not a smaller batch.
+    """
+
+    def __init__(self, group: Mapping[str, str], limit: int, strict: bool = True):
+        self._group, self._limit, self._strict = group, limit, strict
         self._used: Counter[str] = Counter()
 
     def expect(self, rows: Rows, budget: int) -> None:
         free = Counter(self._group[rows.ids[i]] for i in rows.free().tolist())
         budget = min(budget, sum(free.values()))
         possible = sum(min(max(self._limit - self._used[group], 0), count) for group, count in free.items())
-        if possible < budget:
+        if possible < budget and self._strict:
             raise SelectionError(
                 f"protocol.per_group = {self._limit}: the {len(free)} groups with unlabeled samples have room for {possible} of "
                 f"the {budget} that this round asks for: raise it, lower protocol.budget, or give finer groups"
@@ -111,14 +118,18 @@ def within(
         limit.expect(rows, budget)
     taken: dict[str, float] = {}
     refused: set[str] = set()
+    spare = 1  # where much is refused, a few calls ask for many more instead of many calls for one
     while len(taken) < budget:
         left = _left(rows, taken, refused, limits, as_labeled)
-        if not len(left.free()):
+        picks = choose(left, min((budget - len(taken)) * spare, len(left.free()))) if len(left.free()) else None
+        if picks is None or not len(picks):
             break
-        picks = choose(left, min(budget - len(taken), len(left.free())))
+        spare *= 2
         for limit in limits:
             limit.look(picks.ids)
         for id, score in zip(picks.ids, picks.score.tolist(), strict=True):
+            if len(taken) == budget:
+                break
             if all(limit.admits(id) for limit in limits):
                 for limit in limits:
                     limit.take(id)

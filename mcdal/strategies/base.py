@@ -197,6 +197,14 @@ class Scored(Strategy):
         return tuple(dict.fromkeys([*super().needs, *also]))
 
 
+class Beside(Strategy):
+    """What mixes samples into the batches of a strategy (`Config.easy`, `Config.rare`): it may pick fewer than are asked for."""
+
+    def wanted(self, classes: int) -> bool:
+        """Whether there may be any. classes: how many the pool has now."""
+        return True
+
+
 def refuse_task(strategy: Strategy, task: TaskName) -> None:
     """ConfigError where the strategy is not meant for this task."""
     if task not in strategy.about.tasks:

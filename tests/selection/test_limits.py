@@ -13,7 +13,7 @@ from mcdal.measuring import select
 from mcdal.plan import Plan
 from mcdal.registry import listed, load
 from mcdal.selection import top
-from mcdal.selection.limits import PerGroup
+from mcdal.selection.limits import Limit, PerGroup, Within, within
 from mcdal.store import Store
 from mcdal.strategies.core_set import CoreSet
 from mcdal.strategies.margin import Margin
@@ -126,3 +126,43 @@ def test_a_limit_without_groups_is_refused(tmp_path):
     limited = replace(config, protocol=replace(config.protocol, per_group=2))
     with pytest.raises(ConfigError, match=r"protocol.per_group = 2: fake knows no groups; give them in a file"):
         run(Plan(limited), tmp_path, device="cpu")
+
+
+def test_much_that_is_refused_takes_few_calls():
+    """Twenty scenes of forty frames each: a strategy that loves the first scene is not asked for each frame of it."""
+    ids = tuple(f"{scene:02d}/{frame:02d}" for scene in range(20) for frame in range(40))
+    rows = Rows(ids, np.zeros(800, dtype=bool), np.linspace(1, 0, 800).astype(np.float32))
+    calls = []
+
+    class Scene(Limit):
+        def __init__(self):
+            self.taken = set()
+
+        def admits(self, id):
+            return id[:2] not in self.taken
+
+        def take(self, id):
+            self.taken.add(id[:2])
+
+    def choose(left, count):
+        calls.append(count)
+        return top(left.ids, left.score, count, left.free())
+
+    picks = within(choose, rows, 10, [Scene()], as_labeled=False)
+    assert picks.ids == tuple(f"{scene:02d}/00" for scene in range(10)) and len(calls) <= 8
+
+
+def test_who_has_nothing_more_ends_the_batch():
+    rows = rows_of(20)
+    picks = within(lambda left, count: top(left.ids, left.score, 0, left.free()), rows, 5, [], as_labeled=False)
+    assert len(picks) == 0
+
+
+def test_a_batch_costs_as_much_as_wanted_at_most():
+    rows = rows_of(60, labeled=0)
+    cost = {id: 3.0 if i % 2 else 1.0 for i, id in enumerate(rows.ids)}
+    picks = select(Margin(), rows, 10, limits=[Within(cost, 10)])
+    spent = sum(cost[id] for id in picks.ids)
+    assert (spent <= 20 and spent + 1 > 20 - 1e-9) or len(picks) == 10
+    best = top(rows.ids, rows.score, 60, rows.free()).ids
+    assert picks.ids[0] == best[0]
