@@ -1,6 +1,7 @@
 """A budget that is changed while people work: more labels, fewer, or none beyond those that are asked for now."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from sqlalchemy import update
 
@@ -49,7 +50,7 @@ def finish(campaign: Opened) -> int:
 
 
 def _write(campaign: Opened, budget: int) -> Campaign:
-    changed = replace(campaign.campaign, budget=budget)
+    changed = replace(campaign.campaign, budget=budget, changed_at=datetime.now(UTC).isoformat())
     with campaign.database.write() as connection:
         where = campaigns.c.campaign_id == changed.name
         connection.execute(update(campaigns).where(where).values(config=to_json(changed, campaign.run_id)))

@@ -33,7 +33,7 @@ class Campaign:
     which a batch holds one; fan_out: the others take over its label. easy: share of each batch that the model is sure of.
     per_group, groups, costs: of a batch, as in `mcdal run`; groups are the folders of the images where no file says otherwise.
     classes: how many there were at the beginning; 0: begun before that was kept. audit_answers: of different people, to each
-    audit image; 1 in campaigns that were begun before that was kept.
+    audit image; 1 in campaigns that were begun before that was kept. changed_at: when the budget was changed last (ISO 8601).
     """
 
     name: str
@@ -65,6 +65,7 @@ class Campaign:
     costs: Path | None = None
     classes: int = 0
     audit_answers: int = 1
+    changed_at: str | None = None
 
     def __post_init__(self) -> None:
         at_least(self, "campaign", 1, "budget", "start", "batch", "audit", "size", "audit_answers")

@@ -1,6 +1,7 @@
 """How a campaign stands, from the store alone: cheap enough to be asked every second."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from scipy import stats
@@ -49,15 +50,19 @@ def is_training(campaign: Opened) -> bool:
 def _is_done(campaign: Opened) -> bool:
     """Whether the run came to its end: with fewer rounds than planned where there are not as many images.
 
-    Not where another budget is wanted than the run was played for.
+    Not where another budget is wanted than the run was played for, or has been since.
     """
     s, r = schema.sessions.c, schema.runs.c
-    query = select(s.outcome).where(s.run_id == campaign.run_id).order_by(s.session_id.desc()).limit(1)
+    query = select(s.outcome, s.ended_at).where(s.run_id == campaign.run_id).order_by(s.session_id.desc()).limit(1)
     with campaign.database.read() as connection:
-        if connection.execute(query).scalar_one_or_none() != "done":
+        last = connection.execute(query).one_or_none()
+        if last is None or last.outcome != "done":
             return False
         played = connection.execute(select(r.config).where(r.run_id == campaign.run_id)).scalar_one()
-    return bool(played["protocol"]["total"] == campaign.campaign.budget)
+    definition = campaign.campaign
+    changed = None if definition.changed_at is None else datetime.fromisoformat(definition.changed_at)
+    since = changed is not None and changed >= last.ended_at.replace(tzinfo=UTC)
+    return bool(played["protocol"]["total"] == definition.budget) and not since
 
 
 def finished_rounds(campaign: Opened) -> int:
