@@ -22,7 +22,7 @@ LEVELS = [
     {"command", "embed", "loop", "recipes", "from_files"},
     {"outputs"},
     {"round_models"},
-    {"features", "groups", "twins"},
+    {"features", "groups", "twins", "warm_start"},
     {"artifacts", "checkpoint", "environment", "tables"},
     {"config", "plan", "registry", "settings"},
     {"simclr"},
@@ -45,6 +45,7 @@ LEVELS = [
     {"encoders", "models", "pool", "selection", "schedule", "uncertainty", "discrepancy", "windows"},
     {"augment", "scenes", "tasks", "views"},
     {
+        "calibration",
         "checked",
         "device",
         "replay",

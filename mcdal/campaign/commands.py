@@ -41,6 +41,10 @@ def new(
     encoder: Annotated[
         str | None, typer.Option("--encoder", "-e", help="Train heads alone on this network's features.")
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="Your own weights that each round starts from: .safetensors or .pt."),
+    ] = None,
     scale: Annotated[str, typer.Option("--scale", help="full, or small for a processor.")] = "full",
     size: Annotated[int, typer.Option("--size", help="Side in pixels that the model sees images at.")] = 64,
     seed: Annotated[int, typer.Option("--seed", help="Decides every random draw.")] = 0,
@@ -56,6 +60,7 @@ def new(
     from mcdal.device import choose_device
     from mcdal.settings import parse_settings
 
+    given = parse_settings([*(settings or []), *([] if weights is None else [f"weights={weights.resolve()}"])])
     names = class_names(classes)
     if folder.resolve().is_relative_to(images.resolve()):
         raise CampaignError(
@@ -73,7 +78,7 @@ def new(
     campaign = Campaign(
         folder.resolve().name, images.resolve(), budget, min(first, budget), batch or max(1, budget // 10), kept,
         audit_bound(seed, ids, kept), control, double, guesses, strategy, encoder, scale, size, seed,
-        tuple(parse_settings(settings or []).items()),
+        tuple(given.items()),
     )  # fmt: skip
     begin(folder, campaign, names)
     typer.echo(

@@ -7,7 +7,10 @@ from collections import Counter
 
 import pyarrow.parquet
 import pytest
+import safetensors.torch
+import torch
 
+from mcdal.artifacts import Artifacts
 from mcdal.campaign.definition import Campaign, opened
 from mcdal.campaign.draws import audit_bound, is_audit
 from mcdal.campaign.export import COLUMNS, export, folder_names
@@ -21,6 +24,7 @@ from mcdal.campaign.tell import lines, status
 from mcdal.campaign.trainer import train
 from mcdal.encoders.base import Built
 from mcdal.errors import CampaignError, ConfigError, McdalError
+from mcdal.recipes.base import SMALL_MODEL
 from mcdal.store import Store
 from tests.campaign.conftest import begin, join
 
@@ -359,3 +363,23 @@ def test_a_campaign_is_what_it_was_when_it_began(photos, tmp_path):
         opened(tmp_path)
     with pytest.raises(ConfigError, match=r"campaign.start"):
         Campaign("x", photos[0], budget=5, start=6, batch=1, audit=1, audit_below=0.1)
+
+
+def test_every_round_may_start_from_weights_of_ones_own(photos, tmp_path):
+    root, truth = photos
+    torch.manual_seed(3)
+    given = SMALL_MODEL.build(4, 1, (8, 8)).state_dict()
+    safetensors.torch.save_file(given, tmp_path / "w.safetensors")
+    settings = ["training.epochs=1", "training.steps_per_epoch=1", "training.optimization.lr=1e-30"]
+    begin(tmp_path / "c", root, budget=20, start=20, weights=tmp_path / "w.safetensors", settings=settings)
+    with opened(tmp_path / "c") as campaign:
+        train(tmp_path / "c", "cpu")
+        answer_all(campaign, truth)
+        assert train(tmp_path / "c", "cpu") == "finished"
+        kept = Artifacts(campaign.folder / "runs" / campaign.run_id).read_model(0)
+    assert torch.allclose(kept["stem.0.0.weight"], given["stem.0.0.weight"])
+    with pytest.raises(ConfigError, match="do not fit this model"):
+        begin(tmp_path / "d", root, scale="full", weights=tmp_path / "w.safetensors")
+    with pytest.raises(ConfigError, match="no such file"):
+        begin(tmp_path / "d", root, weights=tmp_path / "none.pt")
+    assert not (tmp_path / "d").exists()
