@@ -23,7 +23,7 @@ Classes = Int[np.ndarray, " n"]
 
 @dataclass(frozen=True)
 class Temperature:
-    """Logits are divided by `value` before the softmax. note: why it is rough, or 1 for want of labels; empty where all is well."""
+    """Logits are divided by `value` before the softmax. note: why it is rough, or 1 for want of labels; else empty."""
 
     value: float
     note: str = ""

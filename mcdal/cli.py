@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcdal.campaign.commands import app as campaign
+from mcdal.campaign.result_commands import app as campaign
 from mcdal.errors import McdalError
 from mcdal.stopping import stoppable
 from mcdal.version import __version__

@@ -23,6 +23,7 @@ from mcdal.errors import ConfigError, McdalError, PoolError, StoreError
 from mcdal.events import Listener, nobody
 from mcdal.features import check_file, digest, read_features
 from mcdal.groups import read_groups
+from mcdal.inputs import Inputs
 from mcdal.measuring import evaluate, measure, measure_features, select
 from mcdal.models.base import Model
 from mcdal.oracles.base import Oracle
@@ -184,7 +185,7 @@ class Run:
             )  # fmt: skip
             self._keep_scenes(model, round)
         seconds["train"] = trained.seconds
-        self.artifacts.write_model(round, model)
+        self.artifacts.write_model(round, model, Inputs.of(self.pool))
         metrics = {**trained.metrics, **reached, **self._score_metrics(round), **_class_counts(shown)}
         if self.config.source.grows:  # the test images as well, so that it matters how many there were
             metrics["test/images"] = float(len(self.pool.test))
