@@ -7,8 +7,14 @@ import pytest
 from scipy.special import softmax
 
 from mcdal.calibration import (
-    BOUNDS, FEWEST, calibrate, calibration_error, cross_fitted, fit_temperature, nll,
-)  # fmt: skip
+    BOUNDS,
+    FEWEST,
+    calibrate,
+    calibration_error,
+    cross_fitted,
+    fit_temperature,
+    nll,
+)
 
 
 def drawn(n, classes=5, sharp=2.0, seed=0):

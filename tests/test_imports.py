@@ -26,7 +26,7 @@ LEVELS = [
     {"artifacts", "checkpoint", "environment", "tables"},
     {"config", "plan", "registry", "settings"},
     {"simclr"},
-    {"pictures", "showing"},
+    {"pictures", "showing", "inputs", "classifier"},
     {
         "training",
         "step",
@@ -58,6 +58,7 @@ LEVELS = [
         "errors",
         "version",
         "softmax",
+        "tensors",
         "writing",
     },
 ]

@@ -161,16 +161,20 @@ def status(
 @app.command()
 def export(
     folder: Folder,
-    to: Annotated[str, typer.Option("--to", help="csv, parquet, coco or folders.")],
-    out: Annotated[Path, typer.Option("--out", help="File to write, or the folder for folders.")],
+    to: Annotated[str, typer.Option("--to", help="csv, parquet, coco, folders, huggingface, cvat or label-studio.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write; a new folder for folders and huggingface.")],
+    names: Annotated[bool, typer.Option("--names", help="Name people in huggingface, and in the card.")] = False,
 ) -> None:
     """Write all labels in a format that others read."""
     from mcdal.campaign.definition import opened
     from mcdal.campaign.export import export as write
 
     with opened(folder, create=False) as campaign:
-        count = write(campaign, to, out)
-    typer.echo(f"{count} labels: {out}")
+        written = write(campaign, to, out, names)
+    if written.gone:
+        some = ", ".join(map(repr, written.gone[:5])) + (", ..." if len(written.gone) > 5 else "")
+        typer.echo(f"note: {len(written.gone)} of these images have gone, and only their labels are written: {some}")
+    typer.echo(f"{written.labels} labels: {out}")
 
 
 @app.command(name="import")

@@ -72,6 +72,23 @@ def predict(
     typer.echo(f"{predicted.count} predictions of round {trained.round}: {out}")
 
 
+@app.command()
+def card(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", help="Markdown file to write.")],
+    names: Annotated[bool, typer.Option("--names", help="Name people; else they have numbers.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Write a data-set card: what was labeled, how it was chosen, by whom, how well they agree, what the model is worth."""
+    from mcdal import console
+    from mcdal.campaign.card import write_card
+    from mcdal.campaign.definition import opened
+
+    with opened(folder, create=False) as campaign, stoppable(), console.listener(False, False) as listen:
+        write_card(campaign, out, names, device, listen)
+    typer.echo(f"{out}")
+
+
 def _say(audit: "Audit", notes: tuple[str, ...]) -> None:
     """What probabilities are worth."""
     from mcdal.campaign.words import calibration_line

@@ -13,7 +13,7 @@ import torch
 from mcdal.artifacts import Artifacts
 from mcdal.campaign.definition import Campaign, opened
 from mcdal.campaign.draws import audit_bound, is_audit
-from mcdal.campaign.export import COLUMNS, export, folder_names
+from mcdal.campaign.export import COLUMNS, Exported, export, folder_names
 from mcdal.campaign.images import list_images
 from mcdal.campaign.ledger import Given
 from mcdal.campaign.plans import audit_size
@@ -101,7 +101,7 @@ def test_every_format_holds_every_label(finished, photos, tmp_path):
     rows = labeled(finished)
     assert len(rows) == 55
     for to in ("csv", "parquet", "coco", "folders"):
-        assert export(finished, to, tmp_path / to) == 55
+        assert export(finished, to, tmp_path / to) == Exported(55)
     with (tmp_path / "csv").open(newline="") as file:
         records = list(csv.DictReader(file))
     assert list(records[0]) == list(COLUMNS) and {r["sample_id"]: int(r["label"]) for r in records} == {
