@@ -76,9 +76,9 @@ def fit_temperature(logits: Logits, y: Classes) -> Temperature:
     return Temperature(best, rough)
 
 
-def _best(logits: Logits, y: Classes) -> float:
+def _best(logits: Logits, y: Classes, exact: float = 1e-5) -> float:
     found = minimize_scalar(
-        lambda log_t: nll(logits, y, np.exp(log_t)), bounds=tuple(np.log(BOUNDS)), method="bounded", options={"xatol": 1e-5}
+        lambda log_t: nll(logits, y, np.exp(log_t)), bounds=tuple(np.log(BOUNDS)), method="bounded", options={"xatol": exact}
     )  # fmt: skip
     return float(np.exp(found.x))
 
@@ -139,7 +139,7 @@ def cross_fitted(logits: Logits, y: Classes, rows: Int[np.ndarray, " m"], draw: 
 
 def _halves_best(logits: Logits, y: Classes) -> float:
     """As `fit_temperature`, however few there are; 1 where they cannot tell."""
-    best = _best(logits, y)
+    best = _best(logits, y, 1e-3)
     return best if BOUNDS[0] * 1.01 < best < BOUNDS[1] / 1.01 else 1.0
 
 

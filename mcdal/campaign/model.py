@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import os
+import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -17,8 +20,8 @@ from mcdal.campaign.judging import Audit, Share
 from mcdal.campaign.rebuilt import rebuilt
 from mcdal.campaign.trained import RoundModel
 from mcdal.classifier import Classifier
-from mcdal.encoders.base import Encoder
-from mcdal.errors import CampaignError
+from mcdal.encoders.base import Built, Encoder
+from mcdal.errors import CampaignError, McdalError
 from mcdal.inputs import Inputs
 from mcdal.models.base import Architecture, Model
 from mcdal.pool.frozen import FeatureImages
@@ -47,24 +50,54 @@ def export_model(
         raise CampaignError(f"--format names none: there are {', '.join(FORMATS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CampaignError(f"--out {out} is not an empty folder: give a new one")
-    classifier, shape = classifier_of(trained, audit.calibration.temperature.value)
-    out.mkdir(parents=True, exist_ok=True)
-    for name in formats:
-        FORMATS[name][1](out / FORMATS[name][0], classifier, shape)
-    write_atomically(out / "example.py", files("mcdal.campaign").joinpath("example.py").read_bytes())
-    told = _told(campaign, trained, audit, shape)
-    told["files"] = {path.name: _described(path) for path in sorted(out.iterdir())}
-    write_atomically(out / "model.json", (json.dumps(told, ensure_ascii=False, indent=1) + "\n").encode("utf-8"))
+    encoder = None if trained.plan.config.encoder is None else trained.plan.config.encoder.build()
+    shape = _shape(trained)
+    classifier = Classifier.of(
+        trained.model, trained.inputs, audit.calibration.temperature.value, encoder, shape[1:]
+    )  # fmt: skip
+    with _whole(out) as folder:
+        for name in formats:
+            _write(name, folder, classifier, shape)
+        write_atomically(folder / "example.py", files("mcdal.campaign").joinpath("example.py").read_bytes())
+        told = _told(campaign, trained, audit, shape) | {"normalisation": _normalisation(trained, encoder)}
+        told["files"] = {path.name: _described(path) for path in sorted(folder.iterdir())}
+        content = json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+        write_atomically(folder / "model.json", content.encode("utf-8"))
     return told
 
 
-def classifier_of(trained: RoundModel, temperature: float) -> tuple[Classifier, tuple[int, int, int]]:
-    """The whole of it, and the shape of an image that it takes."""
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder that takes this name once all is in it; after an error nothing stays."""
+    beside = out.with_name(f"{out.name}.{os.getpid()}.part")
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        beside.replace(out)  # over an empty one, if it is there
+    except OSError as error:
+        raise CampaignError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write(name: str, folder: Path, classifier: Classifier, shape: tuple[int, int, int]) -> None:
+    file, write = FORMATS[name]
+    try:
+        write(folder / file, classifier, shape)
+    except (McdalError, OSError):
+        raise
+    except Exception as error:  # whatever torch says of a network that it cannot put down
+        first = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise CampaignError(
+            f"--format {name}: torch cannot write this network so ({first}): take another format"
+        ) from error
+
+
+def _shape(trained: RoundModel) -> tuple[int, int, int]:
+    """Channels, height and width of an image that the whole takes."""
     images = trained.pool.images
     height, width, channels = (images.of if isinstance(images, FeatureImages) else images).read(0).shape
-    encoder = None if trained.plan.config.encoder is None else trained.plan.config.encoder.build()
-    made = Classifier.of(trained.model, trained.inputs, temperature, encoder, (height, width))
-    return made, (channels, height, width)
+    return channels, height, width
 
 
 def load_classifier(folder: Path) -> Classifier:
@@ -144,7 +177,6 @@ def _told(campaign: Opened, trained: RoundModel, audit: Audit, shape: tuple[int,
         "classes": list(trained.inputs.classes),
         "input": {"shape": list(shape), "dtype": "uint8", "values": [0, 255], "reading": READING},
         "output": {"shape": [len(trained.inputs.classes)], "dtype": "float32", "is": "probabilities, calibrated"},
-        "normalisation": _normalisation(trained),
         "accuracy": None if audit.accuracy is None else _share(audit.accuracy),
         "recall": {name: _share(share) for name, share in audit.recall.items()},
         "temperature": calibration.temperature.value,
@@ -156,16 +188,13 @@ def _told(campaign: Opened, trained: RoundModel, audit: Audit, shape: tuple[int,
     }
 
 
-def _normalisation(trained: RoundModel) -> dict[str, Any]:
+def _normalisation(trained: RoundModel, encoder: Built | None) -> dict[str, Any]:
     """Said for whoever looks; it is inside the model already."""
-    encoder = trained.plan.config.encoder
+    told = {"inside": True, "of": "x / 255"}
     if encoder is None:
-        return {"inside": True, "mean": list(trained.inputs.mean), "std": list(trained.inputs.std), "of": "x / 255"}
-    built = encoder.build()
-    return {
-        "inside": True, "resized_to": list(built.size), "by": built.interpolation, "mean": list(built.mean),
-        "std": list(built.std), "of": "x / 255",
-    }  # fmt: skip
+        return told | {"mean": list(trained.inputs.mean), "std": list(trained.inputs.std)}
+    resized = {"resized_to": list(encoder.size), "by": encoder.interpolation}
+    return told | resized | {"mean": list(encoder.mean), "std": list(encoder.std)}
 
 
 def _share(share: Share) -> dict[str, Any]:
