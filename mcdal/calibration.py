@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-BOUNDS = (0.05, 20.0)
-"""Temperatures that are looked at; a best one at an end is none."""
+BOUNDS = (1e-3, 1e3)
+"""Temperatures that are looked at."""
 FEWEST = 20
 """Labels below which no temperature is fitted."""
 FEW = 100
@@ -68,15 +68,22 @@ def fit_temperature(logits: Logits, y: Classes) -> Temperature:
     n = len(y)
     if n < FEWEST:
         return Temperature(1.0, f"{n} audit labels are too few for a temperature ({FEWEST} are the least): 1 is taken")
-    best = _best(logits, y)
-    if not BOUNDS[0] * 1.01 < best < BOUNDS[1] / 1.01:
-        why = "none of them contradicts the model" if best < 1 else "the model is no better than chance on them"
+    if why := _cannot_tell(logits, y):
         return Temperature(1.0, f"{n} audit labels cannot tell a temperature, since {why}: 1 is taken")
     rough = f"a temperature from {n} audit labels is rough: with {FEW} and more it is steadier" if n < FEW else ""
-    return Temperature(best, rough)
+    return Temperature(_best(logits, y), rough)
+
+
+def _cannot_tell(logits: Logits, y: Classes) -> str:
+    """Why there is no best temperature; empty where there is one."""
+    if (logits.argmax(1) == y).all():
+        return "none of them contradicts the model"
+    ahead = logits[np.arange(len(y)), y].mean() - logits.mean()  # the slope of the likelihood in 1 / T, at 0
+    return "" if ahead > 0 else "the model is no better than chance on them"
 
 
 def _best(logits: Logits, y: Classes, exact: float = 1e-5) -> float:
+    """Where there is one."""
     found = minimize_scalar(
         lambda log_t: nll(logits, y, np.exp(log_t)), bounds=tuple(np.log(BOUNDS)), method="bounded", options={"xatol": exact}
     )  # fmt: skip
@@ -138,9 +145,8 @@ def cross_fitted(logits: Logits, y: Classes, rows: Int[np.ndarray, " m"], draw: 
 
 
 def _halves_best(logits: Logits, y: Classes) -> float:
-    """As `fit_temperature`, however few there are; 1 where they cannot tell."""
-    best = _best(logits, y, 1e-3)
-    return best if BOUNDS[0] * 1.01 < best < BOUNDS[1] / 1.01 else 1.0
+    """As `fit_temperature`, however few there are."""
+    return 1.0 if _cannot_tell(logits, y) else _best(logits, y, 1e-3)
 
 
 def _interval(value: float, resampled: list[float]) -> Judged:

@@ -1,7 +1,6 @@
 """A data-set card: Markdown with a front matter as Hugging Face reads it."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,55 +25,57 @@ SECTIONS = (intro, choice, classes, people, answers, worth, checksums)
 
 
 @dataclass(frozen=True)
-class Data:
-    """What lies beside a card. parquet: in Parquet files with splits, that the front matter names."""
+class Beside:
+    """An export that a card lies in: its labels, and the files of tables in it."""
 
-    files: Sequence[Path] = ()
-    parquet: bool = False
+    labels: Labels
+    root: Path
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted(path for path in self.root.rglob("*") if path.suffix in (".parquet", ".csv"))
+
+    @property
+    def in_parquet(self) -> bool:
+        return any(path.suffix == ".parquet" for path in self.files)
 
 
 def write_card(
     campaign: Opened, out: Path, names: bool = False, device: str = "auto", listen: Listener = nobody,
-    exported: Path | None = None,
+    beside: Beside | None = None,
 ) -> None:  # fmt: skip
-    """names: people by their names; else by numbers. exported: the folder of an export that the card is of."""
-    files = (
-        [] if exported is None else sorted(path for path in exported.rglob("*") if path.suffix in (".parquet", ".csv"))
-    )
-    data = Data(files, any(path.suffix == ".parquet" for path in files))
-    found = facts(campaign, names, device, listen, data)
-    parts = [_front_matter(found, data), *(section(found) for section in SECTIONS)]
-    write_atomically(out, ("\n\n".join(part for part in parts if part) + "\n").encode("utf-8"))
-
-
-def facts(campaign: Opened, names: bool, device: str, listen: Listener, data: Data) -> Facts:
-    """CampaignError where nothing is labeled yet."""
-    called = {} if names else anonymous(campaign)
-    labels = Labels(campaign, called)
+    """names: people by their names; else by numbers. CampaignError where nothing is labeled yet."""
+    labels = Labels(campaign, {}) if beside is None else beside.labels
     if not labels.rows:
         raise CampaignError(f"{campaign.folder}: nothing is labeled yet")
-    outcomes = campaign.ledger.outcomes()
+    found = facts(labels, names, device, listen, beside)
+    parts = [_front_matter(labels, beside), *(section(found) for section in SECTIONS)]
+    write_atomically(out, ("\n\n".join(parts) + "\n").encode("utf-8"))
+
+
+def facts(labels: Labels, names: bool, device: str, listen: Listener, beside: Beside | None) -> Facts:
+    """A model that cannot be judged now, since an image or an encoder is away, keeps no card from being written."""
+    campaign, audit, why = labels.campaign, None, "No model is trained yet."
+    outcomes, sums = campaign.ledger.outcomes(), _sums(labels, beside)
     ids = [file.id for file in list_images(campaign.campaign.images, campaign.folder)]
-    audit, why, sums = None, "No model is trained yet.", _sums(labels, data)
     if finished_rounds(campaign):
         try:
             audit = judge(round_model(campaign, None, device, listen))
             model = f"runs/{campaign.run_id}/round_{audit.round:03d}/model.safetensors"
             sums |= {f"model of round {audit.round}": _sha256(campaign.folder / model)}
-        except McdalError as error:  # labels are worth a card without a model
-            why = f"The model could not be judged now: {error}"
-    return Facts(
-        campaign, labels, called, outcomes, len(ids), class_shares(campaign, outcomes, ids), audit, why, sums
-    )  # fmt: skip
+        except McdalError as error:
+            why = "The model could not be judged when this card was written."
+            listen("notice", text=f"the card says nothing of the model: {error}")
+    called, shares = {} if names else anonymous(campaign), class_shares(campaign, outcomes, ids)
+    return Facts(campaign, labels, called, outcomes, len(ids), shares, audit, why, sums)
 
 
-def _sums(labels: Labels, data: Data) -> dict[str, str]:
+def _sums(labels: Labels, beside: Beside | None) -> dict[str, str]:
     """SHA-256 by file; where there is none, of the labels as `mcdal campaign export --to csv` writes them."""
-    if not data.files:
-        as_csv = hashlib.sha256(csv_bytes(Labels(labels.campaign, {}))).hexdigest()
+    if beside is None:
+        as_csv = hashlib.sha256(csv_bytes(labels)).hexdigest()
         return {"labels, as mcdal campaign export --to csv writes them": as_csv}
-    root = min((path.parent for path in data.files), key=lambda folder: len(folder.parts))
-    return {path.relative_to(root).as_posix(): _sha256(path) for path in data.files}
+    return {path.relative_to(beside.root).as_posix(): _sha256(path) for path in beside.files}
 
 
 def _sha256(path: Path) -> str:
@@ -82,19 +83,19 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _front_matter(found: Facts, data: Data) -> str:
-    n = len(found.labels.rows)
+def _front_matter(labels: Labels, beside: Beside | None) -> str:
+    n = len(labels.rows)
     size = next((name for most, name in SIZES if n < most), "1M<n<10M")
     lines = [
-        "---", f"pretty_name: {yaml(found.campaign.campaign.name)}", "task_categories:", "- image-classification",
+        "---", f"pretty_name: {yaml(labels.campaign.campaign.name)}", "task_categories:", "- image-classification",
         "size_categories:", f"- {yaml(size)}", "tags:", "- active-learning", "- mcdal", "dataset_info:", "  features:",
         "  - name: image", "    dtype: image", "  - name: label", "    dtype:", "      class_label:", "        names:",
-        *(f"          '{i}': {yaml(name)}" for i, name in enumerate(found.labels.classes)),
+        *(f"          '{i}': {yaml(name)}" for i, name in enumerate(labels.classes)),
     ]  # fmt: skip
-    if data.parquet:
+    if beside is not None and beside.in_parquet:
         for name in EXTRA:
             lines += [f"  - name: {name}", f"    dtype: {'int64' if name in NUMBERS else 'string'}"]
-        there = [record for record in found.labels.records if record.sha256]
+        there = [record for record in labels.records if record.sha256]
         lines += ["configs:", "- config_name: default", "  data_files:"]
         for split in splits(there):
             lines += [f"  - split: {split}", f"    path: data/{split}-*.parquet"]

@@ -166,11 +166,12 @@ def export(
     names: Annotated[bool, typer.Option("--names", help="Name people in huggingface, and in the card.")] = False,
 ) -> None:
     """Write all labels in a format that others read."""
+    from mcdal import console
     from mcdal.campaign.definition import opened
     from mcdal.campaign.export import export as write
 
-    with opened(folder, create=False) as campaign:
-        written = write(campaign, to, out, names)
+    with opened(folder, create=False) as campaign, stoppable(), console.listener(False, False) as listen:
+        written = write(campaign, to, out, names, listen=listen)
     if written.gone:
         some = ", ".join(map(repr, written.gone[:5])) + (", ..." if len(written.gone) > 5 else "")
         typer.echo(f"note: {len(written.gone)} of these images have gone, and only their labels are written: {some}")

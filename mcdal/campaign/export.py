@@ -41,9 +41,9 @@ def export(
         raise CampaignError(f"{campaign.folder}: nothing is labeled yet")
     FORMATS[to](labels, out)
     if to in WITH_CARD:
-        from mcdal.campaign.card import write_card
+        from mcdal.campaign.card import Beside, write_card
 
-        write_card(campaign, out / WITH_CARD[to], names, device, listen, exported=out)
+        write_card(campaign, out / WITH_CARD[to], names, device, listen, Beside(labels, out))
     return Exported(len(labels.rows), labels.gone)
 
 

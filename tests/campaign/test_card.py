@@ -18,7 +18,7 @@ from mcdal.campaign.result_commands import card as card_command
 from mcdal.campaign.rows import labeled
 from mcdal.campaign.shares import class_shares
 from mcdal.campaign.trainer import train
-from mcdal.errors import CampaignError
+from mcdal.errors import CampaignError, PoolError
 from tests.campaign.conftest import DIGITS, begin, join
 from tests.campaign.test_campaign import answer_all
 from tests.campaign.test_escape import cells
@@ -133,6 +133,17 @@ def test_without_a_model_or_with_images_away_the_card_says_so(photos, tmp_path):
         write_card(campaign, tmp_path / "card.md")
     text = (tmp_path / "card.md").read_text()
     assert "No model is trained yet" in text and "nothing is known of how well they agree" in text
+
+
+def test_a_model_that_cannot_be_judged_keeps_no_card_from_being_written(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "mcdal.campaign.card.round_model", lambda *_: (_ for _ in ()).throw(PoolError("/home/x is away"))
+    )
+    told = []
+    write_card(finished, tmp_path / "card.md", listen=lambda kind, **fields: told.append((kind, fields["text"])))
+    text = (tmp_path / "card.md").read_text()
+    assert "could not be judged when this card was written" in text and "/home" not in text
+    assert told == [("notice", "the card says nothing of the model: /home/x is away")]
 
 
 def test_where_files_lie_is_not_told(photos, tmp_path):
