@@ -3,14 +3,14 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11 python3.13,$(she
   $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow check bench clean
+.PHONY: setup demo test test-slow test-label-studio test-postgres check bench clean
 
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or say make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[vision,pretrained,web,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[vision,pretrained,web,label-studio,dev]'
 	@touch $@
 
 demo: setup
@@ -27,6 +27,21 @@ test: setup
 test-slow: setup
 	scripts/test -m slow
 
+# A Label Studio of its own, 1 GB, in a virtual environment of its own; the tests start it offline on a free port.
+test-label-studio: setup .venv-label-studio/.ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m label_studio tests/label_studio
+
+.venv-label-studio/.ready:
+	$(PYTHON) -m venv .venv-label-studio
+	.venv-label-studio/bin/python -m pip install --quiet 'label-studio>=1.23'
+	@touch $@
+
+# Of all that a store and a campaign do, on a PostgreSQL server that is started for it (and installed, for root).
+test-postgres: setup
+	$(BIN)/python -m pip install --quiet --editable '.[postgres]'
+	scripts/postgres scripts/test tests/test_store.py tests/test_migrations.py tests/test_loop.py tests/test_kill.py \
+	  tests/test_status.py tests/test_postgres.py tests/campaign -m 'not slow'
+
 check: setup
 	scripts/check
 
@@ -35,4 +50,4 @@ bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench
 
 clean:
-	rm -rf .venv demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov
+	rm -rf .venv .venv-label-studio demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov

@@ -2,7 +2,6 @@
 
 from sqlalchemy import (
     JSON,
-    BigInteger,
     Column,
     DateTime,
     Float,
@@ -10,24 +9,23 @@ from sqlalchemy import (
     Index,
     Integer,
     Table,
-    Text,
     UniqueConstraint,
 )
 
-from mcdal.schema import metadata
+from mcdal.schema import Number, Words, metadata
 
 
 def _campaign(**options: bool) -> Column[str]:
-    return Column("campaign_id", Text, ForeignKey("campaigns.campaign_id"), nullable=False, **options)  # type: ignore[arg-type]
+    return Column("campaign_id", Words, ForeignKey("campaigns.campaign_id"), nullable=False, **options)  # type: ignore[arg-type]
 
 
 campaigns = Table(
     "campaigns",
     metadata,
-    Column("campaign_id", Text, primary_key=True),
+    Column("campaign_id", Words, primary_key=True),
     Column("config", JSON, nullable=False),
-    Column("secret", Text, nullable=False),  # signs invitations and sessions
-    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("secret", Words, nullable=False),  # signs invitations and sessions
+    Column("created_at", DateTime, nullable=False),
 )
 
 # Classes are added, never renumbered: a label is a number.
@@ -36,8 +34,8 @@ campaign_classes = Table(
     metadata,
     _campaign(primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("added_at", DateTime(timezone=True), nullable=False),
+    Column("name", Words, nullable=False),
+    Column("added_at", DateTime, nullable=False),
     UniqueConstraint("campaign_id", "name"),
 )
 
@@ -47,19 +45,19 @@ questions = Table(
     "questions",
     metadata,
     _campaign(primary_key=True),
-    Column("sample_id", Text, primary_key=True),
+    Column("sample_id", Words, primary_key=True),
     Column("round", Integer, nullable=False),
     Column("rank", Integer, nullable=False),  # 0 is asked first
-    Column("arm", Text, nullable=False),  # start, strategy, control or audit
+    Column("arm", Words, nullable=False),  # start, strategy, control, easy, rare, audit or given
     Column("wanted", Integer, nullable=False),  # answers of different people
     Column("given", Integer, nullable=False),  # standing answers that count
-    Column("verdict", Text),  # label, cannot_tell or withdrawn; NULL while open
+    Column("verdict", Words),  # label, cannot_tell, withdrawn or ended; NULL while open
     Column("value", Integer),  # class number of a label
     Column("why", JSON, nullable=False),  # sentences
     Column("guess", Integer),  # the model's class
     Column("confidence", Float),
-    Column("asked_at", DateTime(timezone=True), nullable=False),
-    Column("closed_at", DateTime(timezone=True)),
+    Column("asked_at", DateTime, nullable=False),
+    Column("closed_at", DateTime),
     Index("questions_open", "campaign_id", "closed_at", "round", "rank"),
     Index(
         "questions_by_arm", "campaign_id", "arm", "round", "closed_at", "value"
@@ -70,11 +68,11 @@ people = Table(
     "people",
     metadata,
     _campaign(primary_key=True),
-    Column("person_id", Text, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("joined_at", DateTime(timezone=True), nullable=False),
-    Column("seen_at", DateTime(timezone=True)),  # when they last asked or answered
-    Column("removed_at", DateTime(timezone=True)),
+    Column("person_id", Words, primary_key=True),
+    Column("name", Words, nullable=False),
+    Column("joined_at", DateTime, nullable=False),
+    Column("seen_at", DateTime),  # when they last asked or answered
+    Column("removed_at", DateTime),
     UniqueConstraint("campaign_id", "name"),
 )
 
@@ -82,26 +80,26 @@ invitations = Table(
     "invitations",
     metadata,
     _campaign(primary_key=True),
-    Column("invitation_id", Text, primary_key=True),
+    Column("invitation_id", Words, primary_key=True),
     Column("uses_left", Integer, nullable=False),
-    Column("made_at", DateTime(timezone=True), nullable=False),
-    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("made_at", DateTime, nullable=False),
+    Column("expires_at", DateTime, nullable=False),
 )
 
 # Append-only: taking an answer back, and giving another one, are rows of their own.
 answers = Table(
     "answers",
     metadata,
-    Column("answer_id", Integer().with_variant(BigInteger, "postgresql"), primary_key=True),
+    Column("answer_id", Number, primary_key=True),
     _campaign(),
-    Column("sample_id", Text, nullable=False),
-    Column("person_id", Text, nullable=False),
-    Column("verdict", Text, nullable=False),  # label, cannot_tell, skip or undo
+    Column("sample_id", Words, nullable=False),
+    Column("person_id", Words, nullable=False),
+    Column("verdict", Words, nullable=False),  # label, cannot_tell, skip or undo
     Column("value", Integer),  # class number of a label
     Column("seconds", Float),  # that the person looked at it, as the page says
-    Column("at", DateTime(timezone=True), nullable=False),
-    Column("key", Text, nullable=False),  # made by whoever answers: saying it twice is harmless
-    Column("takes_back", Text),  # of an undo: the key of the answer
+    Column("at", DateTime, nullable=False),
+    Column("key", Words, nullable=False),  # made by whoever answers: saying it twice is harmless
+    Column("takes_back", Words),  # of an undo: the key of the answer
     UniqueConstraint("campaign_id", "key"),
     Index("answers_by_sample", "campaign_id", "sample_id"),
 )
@@ -111,12 +109,12 @@ standing = Table(
     "standing",
     metadata,
     _campaign(primary_key=True),
-    Column("sample_id", Text, primary_key=True),
-    Column("person_id", Text, primary_key=True),
-    Column("answer_id", Integer, nullable=False),
-    Column("verdict", Text, nullable=False),
+    Column("sample_id", Words, primary_key=True),
+    Column("person_id", Words, primary_key=True),
+    Column("answer_id", Number, nullable=False),
+    Column("verdict", Words, nullable=False),
     Column("value", Integer),
-    Column("key", Text, nullable=False),
+    Column("key", Words, nullable=False),
     Index("standing_by_person", "campaign_id", "person_id"),
 )
 
@@ -124,9 +122,35 @@ leases = Table(
     "leases",
     metadata,
     _campaign(primary_key=True),
-    Column("sample_id", Text, primary_key=True),
-    Column("person_id", Text, primary_key=True),
-    Column("until", DateTime(timezone=True), nullable=False),
+    Column("sample_id", Words, primary_key=True),
+    Column("person_id", Words, primary_key=True),
+    Column("until", DateTime, nullable=False),
+)
+
+# What models say of the audit images: those of the rounds, and those that learned from the labels that random labeling gives.
+trials = Table(
+    "trials",
+    metadata,
+    _campaign(primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("arm", Words, primary_key=True),  # picked: all labels so far; random: those of a random sample of the pool
+    Column(
+        "repeat", Integer, primary_key=True
+    ),  # the same labels, other initial weights; 0 of "picked" is the round's model
+    Column("labels", Integer, nullable=False),  # that it learned from
+    Column("predicted", JSON, nullable=False),  # class number by sample id; empty where there could be no such model
+    Column("made_at", DateTime, nullable=False),
+)
+
+# Near-duplicates that take over a label, where a campaign wants that.
+copies = Table(
+    "copies",
+    metadata,
+    _campaign(primary_key=True),
+    Column("sample_id", Words, primary_key=True),
+    Column("of", Words, nullable=False),  # the image that people are asked about
+    Column("likeness", Float, nullable=False),  # cosine
+    Column("found_at", DateTime, nullable=False),
 )
 
 TABLES = (campaigns, campaign_classes, questions, people, invitations, answers, standing, leases)

@@ -10,6 +10,7 @@ import typer
 
 from mcdal.campaign.result_commands import app as campaign
 from mcdal.errors import McdalError
+from mcdal.label_studio.commands import app as label_studio
 from mcdal.stopping import stoppable
 from mcdal.version import __version__
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 
 app.add_typer(campaign, name="campaign")
+app.add_typer(label_studio, name="label-studio")
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the store (mcdal.db) and everything beside it.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and problems.")]
@@ -81,6 +83,10 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides the start set and every random draw.")] = 0,
     out: Out = Path("runs"),
+    database: Annotated[
+        str | None,
+        typer.Option("--database", help="postgresql://user@host/name that keeps the rows of --out from now on."),
+    ] = None,
     scale: Annotated[str | None, typer.Option("--scale", help="A size of the recipe, such as small.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -106,6 +112,10 @@ def run(
         if dry_run:
             _estimate(plan, out, device, quiet, json)
         else:
+            if database is not None:
+                from mcdal.database import Database
+
+                Database(out, url=database).close()
             _play(plan, out, device, quiet, json)
 
 
@@ -300,9 +310,11 @@ def report(
     out: Out = Path("runs"),
 ) -> None:
     """Draw the report of runs: a page, figures and tables."""
+    from mcdal.campaign.chapter import section
     from mcdal.report import write_report
 
-    typer.echo(write_report(out, runs or []))
+    beside = section(out)
+    typer.echo(write_report(out, runs or [], [] if beside is None else [beside]))
 
 
 @app.command()

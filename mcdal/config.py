@@ -36,6 +36,12 @@ class Protocol:
     given can then be estimated from a campaign that has no other arm."""
     per_group: int | None = None
     """Most samples of one group (a sequence, a camera) in a batch that a strategy picks; null: any number."""
+    near: float | None = None
+    """Likeness (cosine of small pictures) from which two images are near-duplicates, of which a batch holds one; null: any."""
+    easy: float = 0.0
+    """Share of each later batch that `easy` picks, if there is one."""
+    rare: float = 0.0
+    """Share of each later batch that `rare` picks at most, if there is one."""
 
     def __post_init__(self) -> None:
         for name in ("start", "budget"):
@@ -51,8 +57,13 @@ class Protocol:
             raise ConfigError(f"protocol.total = {self.total}: give at least 1, or null for no limit")
         if self.total is not None and not (self.start >= 1 and self.budget >= 1):
             raise ConfigError("protocol.total: give protocol.start and protocol.budget as numbers of samples beside it")
-        if not 0 <= self.control < 1:
-            raise ConfigError(f"protocol.control = {self.control}: give a share of at least 0 and below 1")
+        if self.near is not None and not 0 < self.near <= 1:
+            raise ConfigError(f"protocol.near = {self.near}: give a cosine above 0 and up to 1, such as 0.97")
+        for name in ("control", "easy", "rare"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"protocol.{name} = {getattr(self, name)}: give a share of at least 0 and below 1")
+        if self.control + self.easy + self.rare >= 1:
+            raise ConfigError("protocol.control, easy and rare: together they leave nothing for the strategy")
 
     @property
     def planned(self) -> int:
@@ -112,6 +123,13 @@ class Config:
     """The strategy that picks round 0 from `features`, when there is no label yet; null: at random."""
     groups: Path | None = None
     """File of groups by sample id, .csv or .parquet with the columns sample_id and group; null: those of the source, if any."""
+    easy: Strategy | None = None
+    """What mixes easy samples into a batch (`protocol.easy`), as people label better with some of them; null: nothing."""
+    rare: Strategy | None = None
+    """What mixes samples of classes that have hardly a label into a batch (`protocol.rare`); null: nothing."""
+    costs: Path | None = None
+    """File of what a label costs by sample id, .csv or .parquet with the columns sample_id and cost, in any unit: a batch then
+    costs no more than as many samples of the pool's mean cost; null: all the same."""
     conditions: Conditions = field(default_factory=Conditions)
     """What makes a replayed data set harder: a long tail, copies, wrong answers."""
     notes: tuple[str, ...] = ()
@@ -150,7 +168,7 @@ class Config:
         if self.model.dense != (task == "segmentation"):
             says = "a class for every pixel" if self.model.dense else "one class an image"
             raise ConfigError(f"model = {model}: it says {says}, and {type(self.source).__name__} is for {task}")
-        for strategy in (self.strategy, self.cold_start):
+        for strategy in (self.strategy, self.cold_start, self.easy, self.rare):
             if strategy is not None:
                 refuse_task(strategy, task)
 

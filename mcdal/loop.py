@@ -17,14 +17,14 @@ from jaxtyping import Int
 
 from mcdal.artifacts import Artifacts
 from mcdal.augment import Augmentation
+from mcdal.batches import Batch, Batches
 from mcdal.device import Numerics
 from mcdal.environment import differences, environment
-from mcdal.errors import ConfigError, McdalError, PoolError, StoreError
+from mcdal.errors import McdalError, PoolError, StoreError
 from mcdal.events import Listener, nobody
 from mcdal.features import check_file, digest, read_features
-from mcdal.groups import read_groups
 from mcdal.inputs import Inputs
-from mcdal.measuring import evaluate, measure, measure_features, select
+from mcdal.measuring import evaluate, measure, measure_features
 from mcdal.models.base import Model
 from mcdal.oracles.base import Oracle
 from mcdal.oracles.simulated import Simulated
@@ -33,13 +33,12 @@ from mcdal.plan import Plan, grown, refuse_changes
 from mcdal.pool.base import Pool
 from mcdal.round_models import RoundModels
 from mcdal.selection import at_random, mask
-from mcdal.selection.control import joined, without
 from mcdal.settings import to_json
 from mcdal.showing import heat, predict
 from mcdal.store import RunRecord, Store
 from mcdal.strategies.base import Strategy
 from mcdal.twins import LENDS, lends
-from mcdal.values import Ids, Label, Metrics, Picks, Rows
+from mcdal.values import Label, Metrics, Picks, Rows
 from mcdal.warm_start import StartWeights
 
 
@@ -51,7 +50,7 @@ def run(
     oracle: Callable[[Pool], Oracle] = Simulated.of,
     listen: Listener = nobody,
 ) -> str:
-    """Plays the run, or what is left of it after an interruption; gives its id in the store `out/mcdal.db`.
+    """Plays the run, or what is left of it after an interruption; gives its id in the store in `out`.
 
     oracle: gives who answers for a pool; by default its true labels do. The same plan in the same `out` is the same run.
     Raises StoreError where the run exists with another configuration or other data, or is being played by another process.
@@ -63,7 +62,7 @@ def run(
     store = Store(out)
     artifacts = Artifacts(out / "runs" / plan.run_id)
     try:
-        with artifacts.only_process():
+        with artifacts.only_process(), store.alone(plan.run_id):
             artifacts.sweep()
             listen("run", run_id=plan.run_id, rounds=plan.config.protocol.planned)
             numerics = plan.config.training.numerics(device)
@@ -99,7 +98,7 @@ class Run:
         self.sizes = self._sizes()
         file = self.config.features
         self.features = None if file is None else read_features(file, self.pool.images.originals)
-        self.groups = self._groups()
+        self.batches = Batches(self.plan, self.pool)
         self.outcome = "done"
         self._standing: set[str] | None = None
         self.models = RoundModels(
@@ -124,7 +123,7 @@ class Run:
     def pick(self, round: int) -> None:
         """What to label in this round: a start set first, then what the strategy picks with the last round's model."""
         seconds: dict[str, float] = {}
-        control: Ids = ()
+        arms: Mapping[str, str] = {}
         seed = self.plan.seed_of("select", round)
         # The start set depends on the seed and the cold start alone: every strategy of a seed begins with the same images.
         strategy = self.strategy if round > 0 else self.config.cold_start
@@ -135,27 +134,23 @@ class Run:
             with _timed(seconds, "measure"):
                 rows = self._measure(model, strategy, round)
             with _timed(seconds, "select"):
-                picks, control = self._choose(strategy, rows, round, seed)
+                batch = self._choose(strategy, rows, round, model)
+                picks, arms = batch.picks, batch.arms
             self.artifacts.write_rows(round, rows, mask(picks, rows))
             with _timed(seconds, "measure"):
                 self._keep_heat(model, strategy, round, picks)
         self.artifacts.write_gallery(round, pick_pictures(self.pool, picks.ids[: self.config.gallery]))
         self.store.begin_round(
-            self.id, round, self.plan.seed_of("train", round), picks, strategy is not None, seconds, control
+            self.id, round, self.plan.seed_of("train", round), picks, strategy is not None, seconds, arms
         )
 
-    def _choose(self, strategy: Strategy, rows: Rows, round: int, seed: int) -> tuple[Picks, Ids]:
-        """The round's picks, and those of them that were drawn at random beside the strategy's."""
+    def _choose(self, strategy: Strategy, rows: Rows, round: int, model: Model | None) -> Batch:
+        """What the round asks for, of samples that were not set aside."""
         if away := self.store.set_aside_ids(self.id):
             rows = rows.take(np.array([i for i, id in enumerate(rows.ids) if id not in away], dtype=np.int64))
-        protocol, size = self.config.protocol, self.sizes[round]
-        drawn = at_random(
-            rows.ids, int(protocol.control * size) if round else 0, self.plan.seed_of("control", round), rows.free()
+        return self.batches.choose(
+            strategy, rows, self.sizes[round], round, lambda other: self._measure(model, other, round)
         )
-        # What is drawn has no label yet, so a strategy that learns from labels must not take it for a labeled one.
-        left = without(rows, drawn.ids, as_labeled="labels" not in strategy.needs)
-        picks = select(strategy, left, size - len(drawn), seed, groups=self.groups, per_group=protocol.per_group)
-        return joined(picks, drawn, rows), drawn.ids
 
     def ask(self, round: int) -> bool:
         """Whether every sample of this round has its label, after asking the oracle for those that have none."""
@@ -224,20 +219,6 @@ class Run:
             free -= size
         return sizes
 
-    def _groups(self) -> Mapping[str, str] | None:
-        """The group of each sample, where a batch is limited by it."""
-        if self.config.protocol.per_group is None:
-            return None
-        ids, given = self.pool.images.ids, self.pool.groups
-        if self.config.groups is not None:
-            given = read_groups(self.config.groups, self.pool.images.originals)
-        if given is None:
-            raise ConfigError(
-                f"protocol.per_group = {self.config.protocol.per_group}: {self.pool.name} knows no groups; give them in a file "
-                "(--set groups=groups.csv with the columns sample_id and group)"
-            )
-        return dict(zip(ids, given, strict=True))
-
     @property
     def strategy(self) -> Strategy:
         return self.config.strategy
@@ -252,8 +233,9 @@ class Run:
         if self.pool.masks is not None:  # a label is then the number of a mask: whoever reads the store must know
             config["task"] = self.pool.task.name
         config[LENDS] = lends(self.strategy)
-        if self.groups is not None:
-            config["groups_sha256"] = hashlib.sha256(repr(sorted(self.groups.items())).encode()).hexdigest()
+        for name, given in (("groups", self.batches.groups), ("costs", self.batches.costs)):
+            if given is not None:
+                config[f"{name}_sha256"] = hashlib.sha256(repr(sorted(given.items())).encode()).hexdigest()
         record = RunRecord(
             self.id, self.plan.recipe, self.plan.scale, self.plan.strategy_name, self.plan.seed, dict(self.plan.overrides),
             config, self.pool.classes, len(self.pool), self.pool.fingerprint, [*self.config.notes, *self.pool.notes],

@@ -1,6 +1,6 @@
 """One pass over the pool: rows by id. Test-time transform, every sample, no trace left in the model."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from mcdal.events import Listener, nobody
 from mcdal.models.base import Model
 from mcdal.pool.base import LabeledView, Pool, UnlabeledView
 from mcdal.selection import check_picks
-from mcdal.selection.groups import within_groups
+from mcdal.selection.limits import Limit, within
 from mcdal.strategies.base import Strategy, overrides, own_modules
 from mcdal.streams import numpy_generator, own_randomness, stream
 from mcdal.tasks.base import Task
@@ -141,12 +141,11 @@ def select(
     budget: int,
     seed: int = 0,
     *,
-    groups: Mapping[str, str] | None = None,
-    per_group: int | None = None,
+    limits: Sequence[Limit] = (),
 ) -> Picks:
     """What the strategy picks, checked: `budget` distinct unlabeled ids, or all that are left.
 
-    groups: of each id, where at most `per_group` of one may be picked.
+    limits: what a batch may hold at most, begun on these rows; it may then be smaller.
     """
     if budget < 1:
         raise SelectionError(f"a budget of {budget} asks for nothing: give at least 1")
@@ -158,10 +157,10 @@ def select(
         check_picks(picks, rows, budget, type(strategy).__name__)
         return picks
 
-    if groups is None or per_group is None:
+    if not limits:
         return choose(rows, budget)
     # A pick has no label yet, so a strategy that learns from labels must not take it for a labeled one.
-    return within_groups(choose, rows, budget, groups, per_group, as_labeled="labels" not in strategy.needs)
+    return within(choose, rows, budget, limits, as_labeled="labels" not in strategy.needs)
 
 
 def one_pass(

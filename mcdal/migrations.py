@@ -5,23 +5,14 @@ from collections.abc import Callable
 from sqlalchemy import Connection, delete, func, insert, inspect, select, text
 
 from mcdal import campaign_tables, schema
+from mcdal.dialects import append_only
 from mcdal.errors import StoreError
 
 
 def create_tables(connection: Connection) -> None:
     """1: the first schema, with labels that the database itself refuses to change or delete."""
     schema.metadata.create_all(connection)
-    _append_only(connection, "labels", "labels are append-only: add a row to correct one")
-
-
-def _append_only(connection: Connection, table: str, words: str) -> None:
-    """The database itself refuses to change or delete a row."""
-    if connection.dialect.name == "sqlite":
-        for verb in ("UPDATE", "DELETE"):
-            trigger = f"{table}_refuse_{verb.lower()} BEFORE {verb} ON {table}"
-            connection.execute(
-                text(f"CREATE TRIGGER IF NOT EXISTS {trigger} BEGIN SELECT RAISE(ABORT, '{words}'); END")
-            )
+    append_only(connection, "labels", "labels are append-only: add a row to correct one")
 
 
 def index_by_run(connection: Connection) -> None:
@@ -46,7 +37,13 @@ def add_campaigns(connection: Connection) -> None:
         table.create(connection, checkfirst=True)
     if "arm" not in {column["name"] for column in inspect(connection).get_columns("queries")}:
         connection.execute(text("ALTER TABLE queries ADD COLUMN arm TEXT"))
-    _append_only(connection, "answers", "answers are append-only: add a row to take one back")
+    append_only(connection, "answers", "answers are append-only: add a row to take one back")
+
+
+def add_trials(connection: Connection) -> None:
+    """6: what random labeling would have given can be told beside a campaign; near-duplicates may take over a label."""
+    for table in (campaign_tables.trials, campaign_tables.copies):
+        table.create(connection, checkfirst=True)
 
 
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
@@ -55,6 +52,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     forget_index_by_sample,
     add_masks,
     add_campaigns,
+    add_trials,
 )
 
 
@@ -65,17 +63,20 @@ def version(connection: Connection) -> int:
     return int(connection.execute(select(func.max(schema.schema_version.c.version))).scalar_one() or 0)
 
 
-def lacks_steps(connection: Connection, name: str) -> bool:
-    """Whether steps are missing. Raises StoreError for a store from a newer version, and for anything but a store."""
+def lacks_steps(connection: Connection, name: str, other: str = "--out") -> bool:
+    """Whether steps are missing. Raises StoreError for a store from a newer version, and for anything but a store.
+
+    other: the option that gives another place.
+    """
     present = version(connection)
     if present > len(MIGRATIONS):
         raise StoreError(
             f"{name} was written by a newer mcdal (schema {present}; this version knows {len(MIGRATIONS)}): "
-            "upgrade mcdal, or use another --out. Nothing was changed"
+            f"upgrade mcdal, or use another {other}. Nothing was changed"
         )
     if present == 0 and inspect(connection).get_table_names():
         raise StoreError(
-            f"{name} is a database, but not an mcdal store: use another --out, or restore the store from a backup. "
+            f"{name} is a database, but not an mcdal store: use another {other}, or restore the store from a backup. "
             "Nothing was changed"
         )
     return present < len(MIGRATIONS)

@@ -15,15 +15,16 @@ from mcdal.streams import stream
 
 # The same run whatever these say. Other data, features and weights are told by their content, not by where they lie.
 WITHOUT_EFFECT = (
-    "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "weights", "task", "lends_model", "training.replay",
+    "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "weights", "costs", "task", "lends_model",
+    "training.replay",
     "source.data", "source.test", "source.store", "source.cache_gib", "source.workers",
     "encoder.weights",
 )  # fmt: skip
 
 
-FILES = ("source.data", "source.test", "source.store", "features", "groups", "weights", "encoder.weights")
+FILES = ("source.data", "source.test", "source.store", "features", "groups", "weights", "costs", "encoder.weights")
 """Fields that name files: the same run wherever they lie, if their content is the same."""
-OF_FILES = ("features_sha256", "groups_sha256", "weights_sha256")
+OF_FILES = ("features_sha256", "groups_sha256", "costs_sha256", "weights_sha256")
 """What a run records of files that its config names."""
 
 
@@ -103,14 +104,22 @@ def same_recipe(recorded: Mapping[str, Any], config: Config) -> bool:
     return old == decisive(now) and all(_at(whole, path) == _at(now, path) for path in FILES)
 
 
+MAY_CHANGE = ("rounds", "total")
+"""Of the protocol of a run whose pool people change: how far it goes."""
+
+
 def grown(before: RunRecord, now: RunRecord) -> RunRecord:
-    """The record as if it had been begun on the data of now. StoreError where a class was taken away or moved."""
+    """The record as if it had been begun on the data of now, and with as many labels as are wanted now.
+
+    StoreError where a class was taken away or moved.
+    """
     if list(now.classes[: len(before.classes)]) != list(before.classes):
         raise StoreError(
             f"the run {now.run_id} was begun with the classes {', '.join(before.classes)}, and these are now "
             f"{', '.join(now.classes)}: classes may be added behind the others, never removed or moved"
         )
-    return replace(before, data_fingerprint=now.data_fingerprint)
+    protocol = {**before.config["protocol"], **{name: now.config["protocol"][name] for name in MAY_CHANGE}}
+    return replace(before, data_fingerprint=now.data_fingerprint, config={**before.config, "protocol": protocol})
 
 
 def refuse_changes(before: RunRecord, now: RunRecord, config: Config, path: Path) -> None:

@@ -17,9 +17,14 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+# Ids have one order everywhere, by code points: that of a server's language would pick other images of equal score. Times are
+# in UTC and have no zone.
+Words = Text().with_variant(Text(collation="C"), "postgresql")
+Number = Integer().with_variant(BigInteger(), "postgresql")  # of rows that grow without end
+
 
 def _run_id(**options: bool) -> Column[str]:
-    return Column("run_id", Text, ForeignKey("runs.run_id"), nullable=False, **options)  # type: ignore[arg-type]
+    return Column("run_id", Words, ForeignKey("runs.run_id"), nullable=False, **options)  # type: ignore[arg-type]
 
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
@@ -27,18 +32,18 @@ schema_version = Table("schema_version", metadata, Column("version", Integer, pr
 runs = Table(
     "runs",
     metadata,
-    Column("run_id", Text, primary_key=True),
-    Column("recipe", Text, nullable=False),
-    Column("scale", Text, nullable=False),
-    Column("strategy", Text, nullable=False),
+    Column("run_id", Words, primary_key=True),
+    Column("recipe", Words, nullable=False),
+    Column("scale", Words, nullable=False),
+    Column("strategy", Words, nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("overrides", JSON, nullable=False),  # {field: value} as given by --set
     Column("config", JSON, nullable=False),
     Column("classes", JSON, nullable=False),
     Column("pool_size", Integer, nullable=False),
-    Column("data_fingerprint", Text, nullable=False),
+    Column("data_fingerprint", Words, nullable=False),
     Column("notes", JSON, nullable=False),  # what a reader of the results should know, in words
-    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("created_at", DateTime, nullable=False),
 )
 
 # One row for each process that worked on a run: a run that was killed twice has three.
@@ -47,9 +52,9 @@ sessions = Table(
     metadata,
     Column("session_id", Integer, primary_key=True),
     _run_id(),
-    Column("started_at", DateTime(timezone=True), nullable=False),
-    Column("ended_at", DateTime(timezone=True)),
-    Column("outcome", Text),  # done, waiting, stopped, or the error in words; NULL while at work or after a kill
+    Column("started_at", DateTime, nullable=False),
+    Column("ended_at", DateTime),
+    Column("outcome", Words),  # done, waiting, stopped, or the error in words; NULL while at work or after a kill
     Column("environment", JSON, nullable=False),  # commit, versions, device, precision, threads
 )
 sessions_by_run = Index("sessions_by_run", sessions.c.run_id, sessions.c.session_id)
@@ -61,8 +66,8 @@ rounds = Table(
     Column("round", Integer, primary_key=True),  # 0 is the start set
     Column("seed", BigInteger, nullable=False),  # the state that every random draw of the round follows from
     Column("labeled", Integer, nullable=False),  # labeled samples with this round's included
-    Column("started_at", DateTime(timezone=True), nullable=False),
-    Column("finished_at", DateTime(timezone=True)),  # NULL until the round's model is trained, tested and kept
+    Column("started_at", DateTime, nullable=False),
+    Column("finished_at", DateTime),  # NULL until the round's model is trained, tested and kept
     Column("seconds", JSON, nullable=False),  # {phase: seconds} of the process that finished the phase
 )
 
@@ -71,11 +76,11 @@ queries = Table(
     metadata,
     _run_id(primary_key=True),
     Column("round", Integer, nullable=False),
-    Column("sample_id", Text, primary_key=True),  # a sample is asked for once a run
+    Column("sample_id", Words, primary_key=True),  # a sample is asked for once a run
     Column("score", Float),  # NULL in the random start set
     Column("rank", Integer, nullable=False),  # 0 is the most wanted
     Column(
-        "arm", Text
+        "arm", Words
     ),  # "control": drawn at random beside the strategy's picks; NULL is the strategy's, or the start set
     Index("queries_by_round", "run_id", "round"),
 )
@@ -85,13 +90,13 @@ queries = Table(
 labels = Table(
     "labels",
     metadata,
-    Column("label_id", Integer, primary_key=True),
+    Column("label_id", Number, primary_key=True),
     _run_id(),
-    Column("sample_id", Text, nullable=False),
+    Column("sample_id", Words, nullable=False),
     Column("value", Integer, nullable=False),  # class index, or mask_id
-    Column("by", Text, nullable=False),  # who said so
-    Column("at", DateTime(timezone=True), nullable=False),
-    Column("key", Text, nullable=False),  # makes saying the same thing twice harmless
+    Column("by", Words, nullable=False),  # who said so
+    Column("at", DateTime, nullable=False),
+    Column("key", Words, nullable=False),  # makes saying the same thing twice harmless
     UniqueConstraint("run_id", "key"),
 )
 labels_by_run = Index("labels_by_run", labels.c.run_id, labels.c.label_id)  # to read those that are new
@@ -101,7 +106,7 @@ masks = Table(
     "masks",
     metadata,
     Column("mask_id", Integer, primary_key=True),
-    Column("digest", Text, nullable=False, unique=True),
+    Column("digest", Words, nullable=False, unique=True),
 )
 
 metrics = Table(
@@ -109,7 +114,7 @@ metrics = Table(
     metadata,
     _run_id(primary_key=True),
     Column("round", Integer, primary_key=True),
-    Column("name", Text, primary_key=True),
+    Column("name", Words, primary_key=True),
     Column("value", Float, nullable=False),
 )
 
@@ -117,6 +122,6 @@ quarantine = Table(
     "quarantine",
     metadata,
     _run_id(primary_key=True),
-    Column("sample_id", Text, primary_key=True),
-    Column("reason", Text, nullable=False),
+    Column("sample_id", Words, primary_key=True),
+    Column("reason", Words, nullable=False),
 )

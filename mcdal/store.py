@@ -1,4 +1,4 @@
-"""The record of runs: one SQLite file, and the masks that it names. Whatever is not in it did not happen.
+"""The record of runs: rows in a database, and the masks that they name. Whatever is not in it did not happen.
 
 Each method is one transaction: after a kill the store holds all of it or nothing.
 """
@@ -6,7 +6,7 @@ Each method is one transaction: after a kill the store holds all of it or nothin
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +15,11 @@ from typing import Any, SupportsFloat
 import numpy as np
 from jaxtyping import Int
 from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 
 from mcdal import schema
 from mcdal.database import Database, plain_rows
+from mcdal.dialects import insert_into
 from mcdal.errors import StoreError
 from mcdal.mask_files import KeptMasks, MaskFolder
 from mcdal.pool.base import Quarantined
@@ -69,7 +69,7 @@ class MetricRecord:
 
 
 class Store:
-    """Runs, rounds, queries, labels and metrics in `folder / mcdal.db`.
+    """Runs, rounds, queries, labels and metrics in `folder / mcdal.db`, or in the database that the folder names.
 
     create: makes the store where there is none, and makes sure that it can be written and is whole. Without it a store is
     opened as it stands, also from a folder or disk that cannot be written.
@@ -77,7 +77,7 @@ class Store:
 
     def __init__(self, folder: Path, create: bool = True):
         self._database = Database(folder, create)
-        self.path = self._database.path
+        self.path, self.name = self._database.path, self._database.name
         self._known: dict[str, _Known] = {}
         self._masks = MaskFolder(folder / "masks")
 
@@ -90,6 +90,10 @@ class Store:
         with self._database.read() as connection:
             yield connection
 
+    def alone(self, run_id: str) -> AbstractContextManager[None]:
+        """Holds the run against processes on other machines. StoreError where one of them works on it."""
+        return self._database.alone(run_id)
+
     # Runs
 
     def add_run(self, record: RunRecord, quarantined: Sequence[Quarantined] = ()) -> None:
@@ -97,7 +101,7 @@ class Store:
         with self._database.write() as connection:
             same = select(schema.runs.c.run_id).where(schema.runs.c.run_id == record.run_id)
             if connection.execute(same).first() is not None:
-                raise StoreError(f"{self.path}: the run {record.run_id} is there already; nothing was changed")
+                raise StoreError(f"{self.name}: the run {record.run_id} is there already; nothing was changed")
             connection.execute(insert(schema.runs).values(**vars(record), created_at=_now()))
             if quarantined:
                 rows = [{"run_id": record.run_id, "sample_id": q.id, "reason": q.reason} for q in quarantined]
@@ -146,14 +150,21 @@ class Store:
     # Rounds
 
     def begin_round(
-        self, run_id: str, round: int, seed: int, picks: Picks, scored: bool, seconds: Metrics, control: Ids = ()
+        self,
+        run_id: str,
+        round: int,
+        seed: int,
+        picks: Picks,
+        scored: bool,
+        seconds: Metrics,
+        arms: Mapping[str, str] | None = None,
     ) -> None:
         """Records a round and what it asks for, at once. `seconds`: what measuring and selecting took.
 
-        control: those of the picks that were drawn at random beside the strategy's. Raises StoreError where a sample was asked
-        for before.
+        arms: of the picks that are not the strategy's: control, which were drawn at random, and others that are mixed in. Raises
+        StoreError where a sample was asked for before.
         """
-        drawn = set(control)
+        beside = arms or {}
         asked = [
             {
                 "run_id": run_id,
@@ -161,7 +172,7 @@ class Store:
                 "sample_id": id,
                 "score": _number(score, f"the score of {id}") if scored else None,
                 "rank": rank,
-                "arm": "control" if id in drawn else None,
+                "arm": beside.get(id),
             }
             for rank, (id, score) in enumerate(zip(picks.ids, picks.score, strict=True))
         ]
@@ -172,9 +183,10 @@ class Store:
             connection.execute(insert(schema.rounds).values(**row, seconds=dict(seconds)))
             try:
                 if asked:
-                    connection.execute(insert(schema.queries), asked)
+                    with connection.begin_nested():  # after an error PostgreSQL answers nothing but a rollback
+                        connection.execute(insert(schema.queries), asked)
             except IntegrityError as error:
-                raise StoreError(f"{self.path}: {_asked_twice(connection, run_id, round, picks.ids)}") from error
+                raise StoreError(f"{self.name}: {_asked_twice(connection, run_id, round, picks.ids)}") from error
 
     def finish_round(
         self, run_id: str, round: int, metrics: Metrics, seconds: Metrics, labeled: int | None = None
@@ -236,7 +248,7 @@ class Store:
                 }
                 for label, value in zip(given, said, strict=True)
             ]
-            connection.execute(sqlite_insert(schema.labels).on_conflict_do_nothing(), rows)
+            connection.execute(insert_into(connection, schema.labels).on_conflict_do_nothing(), rows)
 
     def masks(self, size: tuple[int, int]) -> Masks:
         """The masks that labels are numbers of, all of one height and width; those of later labels too."""
@@ -264,6 +276,13 @@ class Store:
             rows, samples = connection.execute(query).one()
         return bool(rows > samples)
 
+    def picked_scores(self, run_id: str, round: int) -> dict[str, float]:
+        """Of what a round asked for, the scores that it was picked by; empty where the strategy measures none."""
+        q = schema.queries.c
+        with self.read() as connection:
+            query = select(q.sample_id, q.score).where(q.run_id == run_id, q.round == round, q.score.is_not(None))
+            return {row.sample_id: row.score for row in connection.execute(query.order_by(q.rank))}
+
     def unanswered(self, run_id: str, round: int) -> Ids:
         """What a round asked for and nobody has labeled yet, most wanted first; without what was set aside."""
         labeled, away = self._caught_up(run_id).labels, self.set_aside_ids(run_id)
@@ -274,7 +293,7 @@ class Store:
         rows = [{"run_id": run_id, "sample_id": id, "reason": reason} for id, reason in reasons.items()]
         if rows:
             with self._database.write() as connection:
-                connection.execute(sqlite_insert(schema.quarantine).on_conflict_do_nothing(), rows)
+                connection.execute(insert_into(connection, schema.quarantine).on_conflict_do_nothing(), rows)
 
     def set_aside_ids(self, run_id: str) -> frozenset[str]:
         """What was set aside, before the run began or since."""
@@ -282,12 +301,16 @@ class Store:
         with self.read() as connection:
             return frozenset(connection.execute(select(q.sample_id).where(q.run_id == run_id)).scalars())
 
-    def control(self, run_id: str) -> frozenset[str]:
-        """What was drawn at random beside the strategy's picks."""
+    def arms(self, run_id: str) -> dict[str, str]:
+        """What was asked for beside the strategy's picks, and why: control was drawn at random."""
         q = schema.queries.c
         with self.read() as connection:
-            query = select(q.sample_id).where(q.run_id == run_id, q.arm == "control")
-            return frozenset(connection.execute(query).scalars())
+            query = select(q.sample_id, q.arm).where(q.run_id == run_id, q.arm.is_not(None))
+            return {row.sample_id: row.arm for row in connection.execute(query)}
+
+    def control(self, run_id: str) -> frozenset[str]:
+        """What was drawn at random beside the strategy's picks."""
+        return frozenset(id for id, arm in self.arms(run_id).items() if arm == "control")
 
     def extend_run(self, record: RunRecord) -> None:
         """Replaces what is recorded of a run's pool, which has grown: classes, size, fingerprint, notes."""
@@ -348,7 +371,7 @@ class _MaskNames(dict[int, str]):
             query = select(m.mask_id, m.digest).where(m.mask_id >= number)
             self.update((number, digest) for number, digest in connection.execute(query))
         if number not in self:
-            raise StoreError(f"{self._store.path}: a label speaks of mask {number}, which the store does not know")
+            raise StoreError(f"{self._store.name}: a label speaks of mask {number}, which the store does not know")
         return self[number]
 
 
@@ -356,7 +379,8 @@ def _numbers(connection: Connection, digests: Sequence[str]) -> dict[str, int]:
     """The number of each mask; new ones get the next."""
     m = schema.masks
     if digests:
-        connection.execute(sqlite_insert(m).on_conflict_do_nothing(), [{"digest": d} for d in dict.fromkeys(digests)])
+        new = [{"digest": d} for d in dict.fromkeys(digests)]
+        connection.execute(insert_into(connection, m).on_conflict_do_nothing(), new)
     found: dict[str, int] = {}
     for first in range(0, len(digests), AT_ONCE):
         query = select(m.c.digest, m.c.mask_id).where(m.c.digest.in_(digests[first : first + AT_ONCE]))

@@ -9,7 +9,9 @@ import time
 
 import pytest
 
+from mcdal import address
 from mcdal.status import status
+from mcdal.store import Store
 from tests.runs import content
 
 RECIPE = """
@@ -51,6 +53,9 @@ def test_killed_and_continued_is_the_same_run(tmp_path, kills):
     recipe = tmp_path / "recipes.py"
     # The more kills, the longer the run, so that every one of them meets a process at work.
     recipe.write_text(RECIPE.replace("EPOCHS", str(10 + 5 * kills)))
+    for name in ("whole", "killed"):
+        if address.default_url(tmp_path / name) is not None:  # the processes know of a server by the folder alone
+            Store(tmp_path / name).close()
     subprocess.run(command(recipe, tmp_path / "whole"), check=True, capture_output=True)
     killed = play_with_kills(recipe, tmp_path / "killed", kills, seed=kills)
     assert killed == kills

@@ -73,6 +73,7 @@ def test_a_run_records_every_round(whole):
     } <= names
 
 
+@pytest.mark.sqlite
 def test_a_run_of_an_older_version_goes_on_where_new_fields_have_their_defaults(tmp_path):
     plan = Plan(fake_config())
     out = tmp_path / "out"

@@ -63,8 +63,9 @@ def test_a_store_of_the_first_version_has_the_indices_of_today(tmp_path):
     store.close()
     store = Store(tmp_path)
     with store.read() as connection:
-        assert {i["name"] for i in inspect(connection).get_indexes("sessions")} == {"sessions_by_run"}
-        assert {i["name"] for i in inspect(connection).get_indexes("labels")} == {"labels_by_run"}
+        for table in ("sessions", "labels"):
+            indexes = [i["name"] for i in inspect(connection).get_indexes(table) if not i["unique"]]
+            assert indexes == [f"{table}_by_run"]
         assert inspect(connection).has_table("masks")
         assert migrations.version(connection) == len(migrations.MIGRATIONS)
     assert len(store.labels("r")) == 400
@@ -74,12 +75,12 @@ def test_a_store_of_the_first_version_has_the_indices_of_today(tmp_path):
 @pytest.mark.parametrize(("step", "raised"), [(fail, ZeroDivisionError), (fail_in_sql, StoreError)])
 def test_a_step_that_fails_leaves_the_store_as_it_was(tmp_path, monkeypatch, step, raised):
     path = filled(tmp_path)
-    before, looked = path.read_bytes(), look(tmp_path)
+    before, looked = path.exists() and path.read_bytes(), look(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, add_teams, step))
         with pytest.raises(raised):
             Store(tmp_path)
-    assert path.read_bytes() == before
+    assert (path.exists() and path.read_bytes()) == before
     assert look(tmp_path) == looked
 
 

@@ -103,6 +103,7 @@ def test_the_oldest_run_is_first(tmp_path):
     assert [found.run_id for found in status(tmp_path)] == ["z", "m", "a"]
 
 
+@pytest.mark.sqlite
 def test_looking_changes_nothing(tmp_path):
     Store(tmp_path).close()
     before = (tmp_path / "mcdal.db").read_bytes()

@@ -17,10 +17,18 @@ WHY = {
     "start": "drawn at random before there was a model",
     "strategy": "picked by the strategy, with the model of the round before",
     "control": "drawn at random from what was left, beside the strategy's picks",
+    "easy": "drawn among those that the model was surest of",
+    "rare": "likely ones of a class that was added and had few labels",
     "audit": "drawn at random to judge models by; never trained on",
     "given": "not asked about: the label came from a file",
+    "copy": "not asked about: the label is that of an image that looks nearly the same",
 }
 """By arm, in the order in which they are told."""
+OPTIONS = (
+    "budget", "start", "batch", "audit", "audit_answers", "control", "double", "strategy", "encoder", "scale", "size", "seed",
+    "near", "easy", "per_group", "groups", "costs",
+)  # fmt: skip
+"""Fields of a campaign that decide which images are asked about."""
 
 
 def intro(found: Facts) -> str:
@@ -130,22 +138,10 @@ def command(campaign: Campaign, classes: tuple[str, ...]) -> str:
     """How to begin such a campaign; the folders are the reader's own."""
     listed = ",".join(classes) if not any("," in name for name in classes) else "classes.txt"
     given: list[str] = ["mcdal", "campaign", "new", campaign.name, "--images", "DIR", "--classes", listed]
-    for name in (
-        "budget",
-        "start",
-        "batch",
-        "audit",
-        "control",
-        "double",
-        "strategy",
-        "encoder",
-        "scale",
-        "size",
-        "seed",
-    ):
+    for name in OPTIONS:
         if (value := getattr(campaign, name)) is not None:
-            given += [f"--{name}", _no_folder(value)]
-    given += ["--guesses"] if campaign.guesses else []
+            given += [f"--{name.replace('_', '-')}", _no_folder(value)]
+    given += [f"--{name.replace('_', '-')}" for name in ("guesses", "fan_out") if getattr(campaign, name)]
     for path, text in campaign.settings:
         given += ["--set", f"{path}={_no_folder(text) if path in FILES else text}"]
     return shlex.join(given)
@@ -153,7 +149,7 @@ def command(campaign: Campaign, classes: tuple[str, ...]) -> str:
 
 def _no_folder(value: object) -> str:
     """Where somebody's files lie is nobody's business."""
-    return Path(value).name if isinstance(value, str) else str(value)
+    return Path(value).name if isinstance(value, (str, Path)) else str(value)
 
 
 def _percent(share: Share) -> str:

@@ -20,7 +20,9 @@ def new(
     folder: Folder,
     images: Annotated[Path, typer.Option("--images", help="Folder of the images, without labels.")],
     classes: Annotated[str, typer.Option("--classes", help="cat,dog,other; or a text file with a name a line.")],
-    budget: Annotated[int, typer.Option("--budget", help="Labels in all, without those for the audit.")],
+    budget: Annotated[
+        int | None, typer.Option("--budget", help="Labels in all, without those for the audit; or give --cost.")
+    ] = None,
     start: Annotated[
         int | None, typer.Option("--start", help="Labels of the first round: a tenth, at least 10 a class.")
     ] = None,
@@ -30,6 +32,10 @@ def new(
     audit: Annotated[
         float, typer.Option("--audit", help="Wanted half width of the accuracy's 95 % interval, or a number of images.")
     ] = 0.05,
+    audit_answers: Annotated[
+        int,
+        typer.Option("--audit-answers", min=1, max=5, help="People who label each audit image, if there are as many."),
+    ] = 2,
     control: Annotated[
         float, typer.Option("--control", help="Share of each later batch that is drawn at random.")
     ] = 0.1,
@@ -51,8 +57,39 @@ def new(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the run.")
     ] = None,
+    near: Annotated[
+        float, typer.Option("--near", help="Likeness from which a batch holds one of several images; 1: any.")
+    ] = 0.97,
+    fan_out: Annotated[
+        bool, typer.Option("--fan-out", help="Near-duplicates of a labeled image take over its label.")
+    ] = False,
+    easy: Annotated[
+        float, typer.Option("--easy", help="Share of each later batch that the model is sure of, for a change.")
+    ] = 0.0,
+    per_group: Annotated[
+        int | None, typer.Option("--per-group", help="Most images of one folder, or group, in a later batch.")
+    ] = None,
+    groups: Annotated[
+        Path | None, typer.Option("--groups", help=".csv or .parquet with sample_id and group, instead of folders.")
+    ] = None,
+    costs: Annotated[
+        Path | None, typer.Option("--costs", help=".csv or .parquet with sample_id and cost, in any unit.")
+    ] = None,
+    target: Annotated[float | None, typer.Option("--target", help="Accuracy that is enough, such as 0.9.")] = None,
+    cost: Annotated[
+        float | None, typer.Option("--cost", help="Money in all, audit and second answers included; or give --budget.")
+    ] = None,
+    price: Annotated[float | None, typer.Option("--price", help="Money for an answer.")] = None,
+    wage: Annotated[float | None, typer.Option("--wage", help="Money for an hour of looking at images.")] = None,
+    seconds_per_label: Annotated[
+        float | None, typer.Option("--seconds-per-label", help="That a person is expected to look at an image.")
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option("--database", help="postgresql://user@host/name, for several servers.")
+    ] = None,
 ) -> None:
     """Begin a campaign in a folder of its own."""
+    from mcdal.campaign.cost import affordable
     from mcdal.campaign.definition import Campaign
     from mcdal.campaign.draws import audit_bound
     from mcdal.campaign.images import list_images
@@ -68,6 +105,10 @@ def new(
         )
     ids = [file.id for file in list_images(images, folder)]
     kept = audit_size(audit)
+    if budget is None:
+        if cost is None:
+            raise CampaignError("give --budget, the number of labels, or --cost with --price or --wage")
+        budget = affordable(cost, seconds_per_label, wage, price, kept * audit_answers, double)
     first = start or max(10 * len(names), budget // 10)
     left = len(ids) - kept
     if budget > left:
@@ -78,9 +119,11 @@ def new(
     campaign = Campaign(
         folder.resolve().name, images.resolve(), budget, min(first, budget), batch or max(1, budget // 10), kept,
         audit_bound(seed, ids, kept), control, double, guesses, strategy, encoder, scale, size, seed,
-        tuple(given.items()),
+        tuple(given.items()), target, cost, price, wage, seconds_per_label,
+        near=None if near == 1 else near, fan_out=fan_out, easy=easy, per_group=per_group, groups=groups, costs=costs,
+        classes=len(names), audit_answers=audit_answers,
     )  # fmt: skip
-    begin(folder, campaign, names)
+    begin(folder, campaign, names, database)
     typer.echo(
         f"{len(ids)} images, {len(names)} classes; {kept} images for the audit, {budget} labels in {campaign.rounds} rounds"
     )
@@ -103,12 +146,27 @@ def serve(
         list[str] | None, typer.Option("--name", help="A name that the page is reached by, such as label.example.org.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    train: Annotated[bool, typer.Option("--train/--no-train", help="Train and pick, or leave that to another.")] = True,
 ) -> None:
     """Show the page for labeling; train and pick beside it."""
     with _with_web():
         from mcdal.campaign.serve import serve as run
 
-        run(folder, host, port, name or [], device, lambda link: typer.echo(f"come in (once): {link}"))
+        run(folder, host, port, name or [], device, lambda link: typer.echo(f"come in (once): {link}"), train)
+
+
+@app.command()
+def join(
+    folder: Folder,
+    database: Annotated[str, typer.Option("--database", help="postgresql://user@host/name of the campaign.")],
+    images: Annotated[Path, typer.Option("--images", help="The same images, as this machine has them.")],
+) -> None:
+    """Make a folder from which another server shows the page of a campaign."""
+    from mcdal.campaign.joining import join as join_campaign
+
+    for line in join_campaign(folder, database, images):
+        typer.echo(line)
+    typer.echo(f"next: mcdal campaign serve {folder}")
 
 
 @app.command()
@@ -204,6 +262,30 @@ def train(
 
     with stoppable(), console.listener(False, False) as listen:
         go_on(folder, device, listen)
+
+
+@app.command()
+def budget(
+    folder: Folder, to: Annotated[int, typer.Option("--to", help="Labels in all, without those for the audit.")]
+) -> None:
+    """Change how many labels are wanted in all; the server need not be stopped."""
+    from mcdal.campaign.budget import change_budget
+    from mcdal.campaign.definition import opened
+
+    with opened(folder) as campaign:
+        changed = change_budget(campaign, to)
+    typer.echo(f"{changed.budget} labels in {changed.rounds} rounds")
+
+
+@app.command()
+def finish(folder: Folder) -> None:
+    """Ask for nothing more: the last model learns from what was answered. `budget` lets it go on again."""
+    from mcdal.campaign.budget import finish as end
+    from mcdal.campaign.definition import opened
+
+    with opened(folder) as campaign:
+        open_ones = end(campaign)
+    typer.echo(f"{open_ones} images are asked about no more; `mcdal campaign serve` or `train` trains the last model")
 
 
 @app.command()

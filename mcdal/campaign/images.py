@@ -66,7 +66,8 @@ class CampaignImages(Source):
         images = made.test.images
         known = [(i, labels[id]) for i, id in enumerate(images.ids) if id in labels]
         positions, y = (np.array([pair[k] for pair in known], dtype=np.int64) for k in (0, 1))
-        return replace(made, targets=None, test=LabeledView(images, positions, y))
+        folders = tuple(id.rpartition("/")[0] for id in made.images.ids)
+        return replace(made, targets=None, test=LabeledView(images, positions, y), groups=folders)
 
 
 def list_images(folder: Path, store: Path) -> list[Found]:

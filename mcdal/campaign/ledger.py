@@ -9,84 +9,31 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from mcdal.campaign.decide import Answer, decide
+from mcdal.campaign.questions import Arm, Given, Outcome, Progress, Question, Receipt, plain, question_of
+from mcdal.campaign.readings import Readings
 from mcdal.campaign_tables import answers, campaign_classes, leases, people, questions, standing
-from mcdal.database import Database
+from mcdal.dialects import insert_into
 from mcdal.errors import CampaignError
 
+__all__ = [
+    "LEASE", "PRESENT", "VERDICTS", "Arm", "Given", "Ledger", "Outcome", "Progress", "Question", "Receipt", "plain",
+]  # fmt: skip
+
 LEASE = timedelta(minutes=10)
+SKEW = timedelta(minutes=1)
+"""The clocks of servers that share a campaign may be apart by so much."""
 PRESENT = timedelta(hours=1)
 """Who has not asked for an image or answered for so long is waited for no more."""
 VERDICTS = ("label", "cannot_tell", "skip")
 
-Arm = Literal["start", "strategy", "control", "audit", "given"]
-"""Why an image is asked about; given: it was not, its label came from a file."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """An image that people are asked about. why: sentences. guess: the model's class number, with its confidence."""
-
-    sample_id: str
-    round: int
-    rank: int
-    arm: Arm
-    wanted: int = 1
-    why: Sequence[str] = ()
-    guess: int | None = None
-    confidence: float | None = None
-
-
-@dataclass(frozen=True)
-class Given:
-    """One answer as it comes from a person. key: made once by whoever gives it, and kept when it is sent again."""
-
-    key: str
-    sample_id: str
-    verdict: str
-    value: int | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What became of an answer. recorded, repeated: it is kept. refused: it is not, and the message says why."""
-
-    key: str
-    status: Literal["recorded", "repeated", "refused"]
-    message: str = ""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A question that is closed. by: the names of those whose answer it is; at: when the last of them gave it."""
-
-    sample_id: str
-    arm: Arm
-    verdict: Literal["label", "cannot_tell", "withdrawn"]
-    value: int | None
-    by: tuple[str, ...]
-    at: datetime
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Of a campaign, or of one round of it. labels: closed ones that have a class."""
-
-    asked: int
-    closed: int
-    labels: int
-
 
 @dataclass
-class Ledger:
+class Ledger(Readings):
     """The questions and answers of one campaign in a store. now: the clock, for tests."""
 
-    database: Database
-    campaign: str
     now: Any = field(default=lambda: datetime.now(UTC))
 
     # Questions
@@ -103,22 +50,22 @@ class Ledger:
         ]  # fmt: skip
         if rows:
             with self.database.write() as connection:
-                connection.execute(sqlite_insert(questions).on_conflict_do_nothing(), rows)
+                connection.execute(insert_into(connection, questions).on_conflict_do_nothing(), rows)
 
     def explain(self, told: Mapping[str, tuple[int | None, float | None, Sequence[str]]]) -> None:
         """Sets the guess, its confidence and the reasons of questions that are open."""
         with self.database.write() as connection:
             for id, (guess, confidence, why) in told.items():
                 values = {"guess": guess, "confidence": confidence, "why": list(why)}
-                connection.execute(update(questions).where(self._of(id)).values(**values))
+                connection.execute(update(questions).where(self.of(id)).values(**values))
 
-    def withdraw(self, ids: Sequence[str]) -> None:
-        """Closes questions that cannot be answered any more, because the image has gone. What was answered stays."""
-        closed = {"verdict": "withdrawn", "value": None, "closed_at": self._time()}
+    def withdraw(self, ids: Sequence[str], verdict: Literal["withdrawn", "ended"] = "withdrawn") -> None:
+        """Closes questions that are asked no more: the image has gone, or the campaign is ended. What was answered stays."""
+        closed = {"verdict": verdict, "value": None, "closed_at": self._time()}
         with self.database.write() as connection:
             for id in ids:
                 connection.execute(
-                    update(questions).where(self._of(id), questions.c.closed_at.is_(None)).values(**closed)
+                    update(questions).where(self.of(id), questions.c.closed_at.is_(None)).values(**closed)
                 )
 
     def reopen(self, ids: Sequence[str]) -> None:
@@ -127,7 +74,7 @@ class Ledger:
         with self.database.write() as connection:
             for id in ids:
                 connection.execute(
-                    update(questions).where(self._of(id), questions.c.verdict == "withdrawn").values(**back)
+                    update(questions).where(self.of(id), questions.c.verdict == "withdrawn").values(**back)
                 )
                 if self._row(connection, id).given:
                     self._settle(connection, id)
@@ -138,59 +85,47 @@ class Ledger:
         Open ones that have fewer answers and leases of others than wanted, in the order of rounds and ranks; those that the
         person skipped come after all others, those that they answered never. guessed: only those with this guess.
         """
-        now = self._time()
+        with self.database.write() as connection:
+            # Not before: whoever waited for the others would take their leases for those of another clock.
+            now = self._time()
+            self._see(connection, person)
+            self._renew(connection, person, held, now)
+            found: list[Question] = []
+            for query in self._free(person, held, guessed, now):
+                if len(found) < count:
+                    rows = connection.execute(query.limit(count - len(found)))
+                    found += [question_of(row) for row in rows]
+            self._lease(connection, person, [question.sample_id for question in found], now)
+        return found
+
+    def _free(
+        self, person: str, held: Sequence[str], guessed: int | None, now: datetime
+    ) -> tuple[Select[Any], Select[Any]]:
+        """What `next` may give, the first first: what the person said nothing of, and what they skipped.
+
+        Two queries, so that an index gives the first ones and the thousands behind them are not looked at.
+        """
         q, mine, others = questions.c, standing.alias(), leases.alias()
         busy = (
             select(func.count())
             .select_from(others)
             .where(
                 others.c.campaign_id == self.campaign, others.c.sample_id == q.sample_id, others.c.person_id != person,
-                others.c.until > now, others.c.until <= now + LEASE,  # of a clock that has jumped back, a lease ends too
+                others.c.until > now, others.c.until <= now + LEASE + SKEW,  # of a clock that jumped back, a lease ends too
             )
             .scalar_subquery()
         )  # fmt: skip
-        on = (mine.c.campaign_id == self.campaign) & (mine.c.sample_id == q.sample_id) & (mine.c.person_id == person)
-        query = (
-            select(questions)
-            .outerjoin(mine, on)
-            .where(
-                q.campaign_id == self.campaign, q.closed_at.is_(None), q.given + busy < q.wanted,
-                mine.c.verdict.is_(None) | (mine.c.verdict == "skip"),
-            )
-            .order_by(mine.c.verdict.is_not(None), mine.c.answer_id, q.round, q.rank)
-            .limit(count)
-        )  # fmt: skip
+        free = [q.campaign_id == self.campaign, q.closed_at.is_(None), q.given + busy < q.wanted]
         if held:
-            query = query.where(q.sample_id.not_in(held))
+            free.append(q.sample_id.not_in(held))
         if guessed is not None:
-            query = query.where(q.guess == guessed)
-        with self.database.write() as connection:
-            self._see(connection, person)
-            self._renew(connection, person, held, now)
-            found = [_question(row) for row in connection.execute(query)] if count > 0 else []
-            self._lease(connection, person, [question.sample_id for question in found], now)
-        return found
-
-    def question(self, id: str) -> Question | None:
-        with self.database.read() as connection:
-            row = connection.execute(select(questions).where(self._of(id))).one_or_none()
-        return None if row is None else _question(row)
-
-    def guesses(self, person: str) -> list[tuple[int, int]]:
-        """Guessed classes of the open questions that this person has not answered, with how many, the commonest first."""
-        q, mine = questions.c, standing.alias()
+            free.append(q.guess == guessed)
         on = (mine.c.campaign_id == self.campaign) & (mine.c.sample_id == q.sample_id) & (mine.c.person_id == person)
-        query = (
-            select(q.guess, func.count().label("n"))
-            .select_from(questions.outerjoin(mine, on))
-            .where(
-                q.campaign_id == self.campaign, q.closed_at.is_(None), q.guess.is_not(None), mine.c.verdict.is_(None)
-            )
-            .group_by(q.guess)
-            .order_by(func.count().desc(), q.guess)
-        )
-        with self.database.read() as connection:
-            return [(guess, n) for guess, n in connection.execute(query)]
+        said = select(mine.c.sample_id).where(on).exists()
+        # All are open; the first column lets PostgreSQL see that the index has this order.
+        new = select(questions).where(*free, ~said).order_by(q.closed_at, q.round, q.rank)
+        skipped = select(questions).join(mine, on).where(*free, mine.c.verdict == "skip").order_by(mine.c.answer_id)
+        return new, skipped
 
     # Answers
 
@@ -211,7 +146,7 @@ class Ledger:
                 theirs = (a.campaign_id == self.campaign) & (a.key == of) & (a.person_id == person)
                 row = connection.execute(select(a.sample_id).where(theirs)).first()
                 again = None if row is None else self._row(connection, row[0])
-                return Receipt(key, "repeated"), None if again is None else _question(again)
+                return Receipt(key, "repeated"), None if again is None else question_of(again)
             s = standing.c
             mine = select(standing).where(s.campaign_id == self.campaign, s.person_id == person, s.key == of)
             row = connection.execute(mine).one_or_none()
@@ -230,7 +165,7 @@ class Ledger:
             self._settle(connection, row.sample_id)
             self._lease(connection, person, [row.sample_id], self._time())
             question = self._row(connection, row.sample_id)
-        return Receipt(key, "recorded"), None if question is None else _question(question)
+        return Receipt(key, "recorded"), None if question is None else question_of(question)
 
     def _answer(self, connection: Connection, person: str, given: Given, classes: int) -> Receipt:
         before = self._known(connection, given.key)
@@ -305,7 +240,7 @@ class Ledger:
         )
         if not same:
             values["closed_at"] = self._time() if decision.closed else None
-        connection.execute(update(questions).where(self._of(id)).values(**values))
+        connection.execute(update(questions).where(self.of(id)).values(**values))
 
     def settle(self) -> None:
         """Looks again at all open questions that have an answer: after somebody has left, some may wait for nobody."""
@@ -315,135 +250,7 @@ class Ledger:
             for id in connection.execute(query).scalars().all():
                 self._settle(connection, id)
 
-    # What there is
-
-    def outcomes(self, arms: Sequence[Arm] | None = None) -> list[Outcome]:
-        """The closed questions, in the order in which they were asked."""
-        q, s, p = questions.c, standing.c, people.c
-        query = select(questions).where(q.campaign_id == self.campaign, q.closed_at.is_not(None))
-        if arms is not None:
-            query = query.where(q.arm.in_(arms))
-        said = (
-            select(s.sample_id, s.verdict, s.value, p.name)
-            .join(people, (p.campaign_id == s.campaign_id) & (p.person_id == s.person_id))
-            .where(s.campaign_id == self.campaign, s.verdict != "skip")
-            .order_by(s.answer_id)
-        )
-        with self.database.read() as connection:
-            whose: dict[tuple[str, str, int | None], list[str]] = {}
-            for id, verdict, value, name in connection.execute(said):
-                whose.setdefault((id, verdict, value), []).append(name)
-            rows = connection.execute(query.order_by(q.round, q.rank)).all()
-        return [
-            Outcome(
-                r.sample_id, r.arm, r.verdict, r.value, tuple(whose.get((r.sample_id, r.verdict, r.value), ())),
-                r.closed_at.replace(tzinfo=UTC),
-            )
-            for r in rows
-        ]  # fmt: skip
-
-    def open(self) -> list[str]:
-        """Ids of what is not answered yet."""
-        q = questions.c
-        query = select(q.sample_id).where(q.campaign_id == self.campaign, q.closed_at.is_(None))
-        with self.database.read() as connection:
-            return list(connection.execute(query).scalars())
-
-    def withdrawn(self) -> list[str]:
-        """Ids of what is asked about no more, because the image has gone."""
-        q = questions.c
-        query = select(q.sample_id).where(q.campaign_id == self.campaign, q.verdict == "withdrawn")
-        with self.database.read() as connection:
-            return list(connection.execute(query).scalars())
-
-    def waits(self) -> bool:
-        """Whether something is not answered yet."""
-        q = questions.c
-        query = select(q.sample_id).where(q.campaign_id == self.campaign, q.closed_at.is_(None)).limit(1)
-        with self.database.read() as connection:
-            return connection.execute(query).first() is not None
-
-    def unexplained(self) -> bool:
-        """Whether the last round, picked by a model, waits without a word on its images: somebody was killed before that."""
-        q = questions.c
-        newest = select(func.max(q.round)).where(q.campaign_id == self.campaign).scalar_subquery()
-        query = select(q.sample_id).where(
-            q.campaign_id == self.campaign, q.round == newest, q.round > 0, q.arm == "strategy", q.guess.is_(None),
-            q.closed_at.is_(None),
-        )  # fmt: skip
-        with self.database.read() as connection:
-            return connection.execute(query.limit(1)).first() is not None
-
-    def known(self, ids: Sequence[str]) -> frozenset[str]:
-        """Those of these ids that were asked about, whenever."""
-        q = questions.c
-        with self.database.read() as connection:
-            there = connection.execute(select(q.sample_id).where(q.campaign_id == self.campaign)).scalars()
-            return frozenset(ids) & frozenset(there)
-
-    def of_round(self, round: int) -> list[Question]:
-        """What a round asks, the first first."""
-        query = select(questions).where(questions.c.campaign_id == self.campaign, questions.c.round == round)
-        with self.database.read() as connection:
-            return [_question(row) for row in connection.execute(query.order_by(questions.c.rank))]
-
-    def progress(
-        self, round: int | None = None, arms: Sequence[Arm] | None = None, before: int | None = None
-    ) -> Progress:
-        """Of a round, of those before one, or of the whole campaign; of these arms, or of all."""
-        q = questions.c
-        query = select(func.count(), func.count(q.closed_at), func.count(q.value)).where(q.campaign_id == self.campaign)
-        if round is not None:
-            query = query.where(q.round == round)
-        if before is not None:
-            query = query.where(q.round < before)
-        if arms is not None:
-            query = query.where(q.arm.in_(arms))
-        with self.database.read() as connection:
-            return Progress(*connection.execute(query).one())
-
-    def last_round(self) -> int | None:
-        """The newest round that was asked; None before the first."""
-        q = questions.c
-        with self.database.read() as connection:
-            newest: int | None = connection.execute(
-                select(func.max(q.round)).where(q.campaign_id == self.campaign)
-            ).scalar_one()
-        return newest
-
-    def labels_of(self, person: str) -> int:
-        """How many labels of this person stand."""
-        s = standing.c
-        query = select(func.count()).where(s.campaign_id == self.campaign, s.person_id == person, s.verdict == "label")
-        with self.database.read() as connection:
-            return int(connection.execute(query).scalar_one())
-
-    def said(self, person: str, id: str) -> Answer | None:
-        """This person's answer that stands."""
-        s = standing.c
-        query = select(s.verdict, s.value).where(
-            s.campaign_id == self.campaign, s.person_id == person, s.sample_id == id
-        )
-        with self.database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None else Answer(*row)
-
-    def answered(self, person: str, key: str) -> Answer | None:
-        """What this person said with this key, whether or not it stands."""
-        a = answers.c
-        query = select(a.verdict, a.value).where(a.campaign_id == self.campaign, a.person_id == person, a.key == key)
-        with self.database.read() as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None else Answer(*row)
-
     # Classes
-
-    def classes(self) -> tuple[str, ...]:
-        """Names by their numbers."""
-        c = campaign_classes.c
-        query = select(c.name).where(c.campaign_id == self.campaign).order_by(c.number)
-        with self.database.read() as connection:
-            return tuple(connection.execute(query).scalars())
 
     def add_classes(self, names: Sequence[str]) -> None:
         """Behind those that there are, whose numbers and labels stay. CampaignError for a name that is there, or no name."""
@@ -460,11 +267,8 @@ class Ledger:
 
     # Inside
 
-    def _of(self, id: str) -> Any:
-        return (questions.c.campaign_id == self.campaign) & (questions.c.sample_id == id)
-
     def _row(self, connection: Connection, id: str) -> Any:
-        return connection.execute(select(questions).where(self._of(id))).one_or_none()
+        return connection.execute(select(questions).where(self.of(id))).one_or_none()
 
     def _known(self, connection: Connection, key: str) -> Any:
         a = answers.c
@@ -499,21 +303,10 @@ class Ledger:
             {"campaign_id": self.campaign, "sample_id": id, "person_id": person, "until": now + LEASE} for id in ids
         ]
         if rows:
-            statement = sqlite_insert(leases)
+            statement = insert_into(connection, leases)
             primary = ["campaign_id", "sample_id", "person_id"]
             renewed = {"until": statement.excluded.until}
             connection.execute(statement.on_conflict_do_update(index_elements=primary, set_=renewed), rows)
 
     def _time(self) -> datetime:
         return plain(self.now())
-
-
-def plain(at: datetime) -> datetime:
-    """UTC without a time zone, as the columns keep it."""
-    return at.astimezone(UTC).replace(tzinfo=None)
-
-
-def _question(row: Any) -> Question:
-    return Question(
-        row.sample_id, row.round, row.rank, row.arm, row.wanted, tuple(row.why), row.guess, row.confidence
-    )  # fmt: skip

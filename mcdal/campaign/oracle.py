@@ -2,16 +2,24 @@
 
 from collections.abc import Iterable, Mapping
 
+from mcdal.campaign.copies import copied, keep
 from mcdal.campaign.definition import Campaign
 from mcdal.campaign.draws import is_double, place
+from mcdal.campaign.fan_out import near_duplicates
 from mcdal.campaign.ledger import Arm, Ledger, Question
+from mcdal.campaign.progress import PICKED
 from mcdal.oracles.base import Oracle
 from mcdal.pool.base import Pool
 from mcdal.store import Store
 from mcdal.values import Ids, Label
 
-LEARNED: tuple[Arm, ...] = ("start", "strategy", "control", "given")
-WHY = {"cannot_tell": "people could not tell, or did not agree", "withdrawn": "the image has gone"}
+LEARNED: tuple[Arm, ...] = (*PICKED, "given")
+ARMS: dict[str | None, Arm] = {None: "strategy", "control": "control", "easy": "easy", "rare": "rare"}
+WHY = {
+    "cannot_tell": "people could not tell, or did not agree",
+    "withdrawn": "the image has gone",
+    "ended": "the campaign ended",
+}
 
 
 class People(Oracle):
@@ -20,7 +28,7 @@ class People(Oracle):
 
     def __init__(self, campaign: Campaign, ledger: Ledger, store: Store, run_id: str, pool: Pool):
         self._campaign, self._ledger, self._store, self._run_id = campaign, ledger, store, run_id
-        self._audit = pool.test.images.ids
+        self._pool, self._audit = pool, pool.test.images.ids
 
     def ask(self, ids: Ids) -> None:
         known = self._ledger.known(ids)
@@ -28,28 +36,49 @@ class People(Oracle):
         if not new:  # a process that was killed, or that waits, asks again
             return
         round = self._store.rounds(self._run_id)[-1].round
-        drawn = self._store.control(self._run_id)
-        arms: dict[str, Arm] = {id: "start" if round == 0 else "control" if id in drawn else "strategy" for id in ids}
+        beside = self._store.arms(self._run_id)
+        arms: dict[str, Arm] = {id: "start" if round == 0 else ARMS[beside.get(id)] for id in ids}
         asked = self._ledger.known(self._audit)
         arms |= dict.fromkeys([id for id in self._audit if id not in asked], "audit")
-        order = sorted(arms, key=self._place)
-        self._ledger.ask([Question(id, round, rank, arms[id], self._wanted(id)) for rank, id in enumerate(order)])
+        # Those of a class that was added come first: it has waited, and each of them makes the next ones likelier.
+        self._fan_out(ids)
+        order = sorted(arms, key=lambda id: (arms[id] != "rare", self._place(id)))
+        self._ledger.ask(
+            [Question(id, round, rank, arms[id], self._wanted(id, arms[id])) for rank, id in enumerate(order)]
+        )
 
     def answers(self) -> Iterable[Label]:
         closed = self._ledger.outcomes(LEARNED)
-        return [
-            Label(o.sample_id, o.value, " and ".join(o.by), o.at)
+        given = {
+            o.sample_id: Label(o.sample_id, o.value, " and ".join(o.by), o.at)
             for o in closed
             if o.verdict == "label" and o.value is not None
+        }
+        taken_over = [
+            Label(copy.sample_id, given[copy.of].value, f"{given[copy.of].by}, of {copy.of}", given[copy.of].at)
+            for copy in copied(self._ledger)
+            if copy.of in given
         ]
+        return [*given.values(), *taken_over]
 
     def given_up(self) -> Mapping[str, str]:
         closed = self._ledger.outcomes(LEARNED)
         return {o.sample_id: WHY[o.verdict] for o in closed if o.verdict != "label"}
 
+    def _fan_out(self, ids: Ids) -> None:
+        """Before they are asked about: a process that is killed in between looks again."""
+        definition = self._campaign
+        if definition.fan_out and definition.near is not None:
+            done = {*self._store.labels(self._run_id), *self._store.set_aside_ids(self._run_id)}
+            keep(self._ledger, near_duplicates(self._pool, ids, definition.near, done, self._pool.test.images))
+
     def _place(self, id: str) -> float:
         return place(self._campaign.seed, id)
 
-    def _wanted(self, id: str) -> int:
-        """Two answers of a share of the images: how well people agree is then known."""
-        return 2 if is_double(self._campaign.seed, id, self._campaign.double) else 1
+    def _wanted(self, id: str, arm: Arm) -> int:
+        """Two answers of a share of the images: how well people agree is then known.
+
+        Of audit images as many as are wanted: a wrong label there is taken for an error of the model.
+        """
+        wanted = 2 if is_double(self._campaign.seed, id, self._campaign.double) else 1
+        return max(wanted, self._campaign.audit_answers) if arm == "audit" else wanted

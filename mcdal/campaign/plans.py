@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import insert, select
 
+from mcdal.campaign.arms import Easy, Newcomers
 from mcdal.campaign.definition import Campaign, to_json
 from mcdal.campaign.images import CampaignImages
 from mcdal.campaign.ledger import Ledger, plain
@@ -23,6 +24,8 @@ from mcdal.training import Training
 from mcdal.warm_start import StartWeights, check_fits
 
 EPOCHS, STEPS = 50, 100
+NEW_SHARE = 0.3
+"""Of a batch: images that are likely of a class that was added while people work."""
 Z = 1.96
 """Deviations of the normal distribution that 95 % lie within."""
 
@@ -47,9 +50,13 @@ def plan_of(campaign: Campaign, folder: Path) -> Plan:
         paper(source, load("strategies", campaign.strategy)()),
         training=Training(epochs=EPOCHS, steps_per_epoch=STEPS),
         protocol=Protocol(
-            campaign.start, campaign.batch, campaign.rounds, total=campaign.budget, control=campaign.control
+            campaign.start, campaign.batch, campaign.rounds, total=campaign.budget, control=campaign.control,
+            per_group=campaign.per_group, near=campaign.near, easy=campaign.easy, rare=NEW_SHARE,
         ),
-    )
+        easy=Easy() if campaign.easy else None,
+        rare=Newcomers(campaign.classes) if campaign.classes else None,
+        groups=campaign.groups, costs=campaign.costs,
+    )  # fmt: skip
     if campaign.scale == "small":
         config = small(config)
     if campaign.encoder is not None:
@@ -59,19 +66,24 @@ def plan_of(campaign: Campaign, folder: Path) -> Plan:
     return Plan(made, campaign.seed, campaign.name, campaign.scale, canonical(made, given), campaign.strategy)
 
 
-def begin(folder: Path, campaign: Campaign, classes: list[str]) -> None:
-    """Makes the store of a campaign. CampaignError where there is one in this folder, or the classes cannot be."""
+def begin(folder: Path, campaign: Campaign, classes: list[str], url: str | None = None) -> None:
+    """Makes the store of a campaign, in the database of this URL if one is given.
+
+    CampaignError where there is one in this folder or database, or the classes cannot be.
+    """
     if len(classes) < 2:
         raise CampaignError(f"{len(classes)} class given: two are the least to tell apart")
     plan = plan_of(campaign, folder)  # what cannot be is said before anything is written
     if plan.config.weights is not None:
         check_fits(StartWeights.read(plan.config.weights), plan.config.model, len(classes), campaign.size)
-    database = Database(folder)
+    database = Database(folder, url=url, remember=False)
     try:
         with database.read() as connection:
             there = connection.execute(select(campaigns.c.campaign_id)).scalars().first()
         if there is not None:
-            raise CampaignError(f"{database.path} holds the campaign {there!r} already: give another folder")
+            other = "another database, or `mcdal campaign join`" if database.shared else "another folder"
+            raise CampaignError(f"{database.name} holds the campaign {there!r} already: give {other}")
+        database.remember()
         row = {
             "campaign_id": campaign.name, "config": to_json(campaign, plan.run_id), "secret": secrets.token_urlsafe(32),
             "created_at": plain(datetime.now(UTC)),

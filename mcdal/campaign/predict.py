@@ -15,6 +15,7 @@ from jaxtyping import Float
 from scipy.special import softmax
 
 from mcdal.campaign.definition import Opened
+from mcdal.campaign.rows import labeled as labels_of
 from mcdal.campaign.trained import RoundModel
 from mcdal.errors import CampaignError
 from mcdal.events import Listener, nobody
@@ -48,7 +49,7 @@ def predict(
     writer = WRITERS.get(out.suffix.lower())
     if writer is None:
         raise CampaignError(f"--out {out}: predictions are written as {' or '.join(WRITERS)}")
-    labeled = {o.sample_id for o in campaign.ledger.outcomes() if o.verdict == "label"}
+    labeled = {row.sample_id for row in labels_of(campaign)}
     parts = [_without(images, labeled) for images in (trained.pool.images, trained.pool.test.images)]
     total, count = sum(len(positions) for _, positions in parts), 0
     with writer(out, trained, temperature) as write:

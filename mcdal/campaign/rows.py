@@ -1,12 +1,13 @@
 """What a campaign has brought, read at once: labels with who gave them, people with what they did."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from statistics import median
 
 from sqlalchemy import func, select
 
 from mcdal.campaign.agreement import Agreement, agreement
+from mcdal.campaign.copies import copied
 from mcdal.campaign.definition import Opened
 from mcdal.campaign.draws import is_double
 from mcdal.campaign_tables import answers, people, questions, standing
@@ -38,10 +39,10 @@ class Did:
 
 
 def labeled(campaign: Opened) -> list[Labeled]:
-    """All labels there are, in the order of the ids; those of the audit among them."""
+    """All labels there are, in the order of the ids; those of the audit and those that were taken over among them."""
     classes, q = campaign.ledger.classes(), questions.c
     with campaign.database.read() as connection:
-        query = select(q.sample_id, q.round, q.given).where(q.campaign_id == campaign.campaign.name)
+        query = select(q.sample_id, q.round, q.given).where(q.campaign_id == campaign.name)
         asked = {id: (round, given) for id, round, given in connection.execute(query)}
     found = [
         Labeled(
@@ -50,12 +51,18 @@ def labeled(campaign: Opened) -> list[Labeled]:
         for o in campaign.ledger.outcomes()
         if o.verdict == "label" and o.value is not None
     ]  # fmt: skip
-    return sorted(found, key=lambda row: row.sample_id)
+    whole = {row.sample_id: row for row in found}
+    taken_over = [
+        replace(whole[copy.of], sample_id=copy.sample_id, by=(f"copy of {copy.of}",), answers=0, arm="copy")
+        for copy in copied(campaign.ledger)
+        if copy.of in whole
+    ]
+    return sorted([*found, *taken_over], key=lambda row: row.sample_id)
 
 
 def did(campaign: Opened) -> list[Did]:
     """Everybody who has answered, by name."""
-    s, p, a, name = standing.c, people.c, answers.c, campaign.campaign.name
+    s, p, a, name = standing.c, people.c, answers.c, campaign.name
     stands = (
         select(p.name, s.verdict, func.count())
         .join(standing, (s.campaign_id == p.campaign_id) & (s.person_id == p.person_id))
@@ -84,19 +91,25 @@ def did(campaign: Opened) -> list[Did]:
 
 
 def agreed(campaign: Opened) -> Agreement | None:
-    """Between two people, over the images that were drawn to be asked twice.
+    """Between two people, over the images that were drawn to be asked twice, those of the audit among them.
 
     A third opinion is asked only where two differ, and a late one comes by chance: to count them would tell less than is true.
     """
     definition = campaign.campaign
     s = standing.c
-    query = select(s.sample_id, s.value).where(s.campaign_id == campaign.campaign.name, s.verdict == "label")
+    query = select(s.sample_id, s.value).where(s.campaign_id == campaign.name, s.verdict == "label")
     said: dict[str, list[int]] = {}
+    q = questions.c
+    of_audit = select(q.sample_id).where(q.campaign_id == campaign.name, q.arm == "audit")
     with campaign.database.read() as connection:
+        asked = connection.execute(of_audit).scalars().all()
         for id, value in connection.execute(query.order_by(s.answer_id)):
             said.setdefault(id, []).append(value)
-    twice = (first[:2] for id, first in said.items() if is_double(definition.seed, id, definition.double))
-    return agreement(list(twice))
+    audit = set(asked) if definition.audit_answers > 1 else set()
+    twice = [
+        first[:2] for id, first in said.items() if id in audit or is_double(definition.seed, id, definition.double)
+    ]
+    return agreement(twice)
 
 
 def last_answer(campaign: Opened) -> datetime | None:
@@ -104,6 +117,6 @@ def last_answer(campaign: Opened) -> datetime | None:
     a = answers.c
     with campaign.database.read() as connection:
         at: datetime | None = connection.execute(
-            select(func.max(a.at)).where(a.campaign_id == campaign.campaign.name)
+            select(func.max(a.at)).where(a.campaign_id == campaign.name)
         ).scalar_one()
     return None if at is None else at.replace(tzinfo=UTC)

@@ -15,11 +15,12 @@ from filelock import FileLock, Timeout
 
 from mcdal.campaign.definition import Opened, opened
 from mcdal.campaign.door import Door
-from mcdal.campaign.progress import PICKED, finished_rounds, state
+from mcdal.campaign.outlook import outlook
+from mcdal.campaign.progress import PICKED, finished_rounds, is_training, state
+from mcdal.campaign.random_arm import untried
 from mcdal.campaign.showing import Pictures
 from mcdal.campaign.web import Beside, make_app
 from mcdal.errors import CampaignError
-from mcdal.locks import is_locked
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_SWEEPS = 60.0
@@ -32,19 +33,22 @@ START = "from mcdal.cli import main; main()"
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
 
 
-def serve(folder: Path, host: str, port: int, names: list[str], device: str, tell: Callable[[str], None]) -> None:
+def serve(
+    folder: Path, host: str, port: int, names: list[str], device: str, tell: Callable[[str], None], trains: bool = True
+) -> None:
     """Serves until Ctrl-C. names: other names that the page may be asked for by. tell: is given the links.
 
-    CampaignError where another server is at work on this campaign.
+    trains: it begins trainers; one on another machine is waited for otherwise. CampaignError where another server is at work on
+    this campaign, and the two do not share a database that is made for that.
     """
     import uvicorn
 
-    with opened(folder) as campaign, only_server(folder):
+    with opened(folder) as campaign, only_server(folder, campaign.database.shared):
         beside = Beside()
         hosts = [*LOOPBACK, *names] if host in LOOPBACK or names else ["*"]
         app = make_app(campaign, beside, hosts)
         server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level="warning", server_header=False))
-        with beside_people(campaign, device, beside):
+        with beside_people(campaign, device, beside, trains and not campaign.joined):
             signal.signal(signal.SIGTERM, _as_by_hand)  # uvicorn raises it again when it has ended
             tell(f"http://{_shown(host)}:{port}/enter/{Door(campaign.ledger, campaign.secret).invite()}")
             server.run()
@@ -55,13 +59,14 @@ def _as_by_hand(number: int, _: object) -> None:
 
 
 @contextmanager
-def only_server(folder: Path) -> Iterator[None]:
-    """CampaignError where another one serves this campaign."""
+def only_server(folder: Path, shared: bool = False) -> Iterator[None]:
+    """CampaignError where another one serves this campaign. shared: that is welcome."""
     lock = FileLock(folder / "serve.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise CampaignError(f"another server is at work on {folder}: people can use that one") from None
+        if not shared:
+            raise CampaignError(f"another server is at work on {folder}: people can use that one") from None
     try:
         yield
     finally:
@@ -70,11 +75,15 @@ def only_server(folder: Path) -> Iterator[None]:
 
 @dataclass
 class Trainer:
-    """Looks every second whether there is something to do, and does it in a process of its own."""
+    """Looks every second whether there is something to do, and does it in a process of its own.
+
+    trains: False of a server that only shows what another one does.
+    """
 
     campaign: Opened
     device: str
     beside: Beside
+    trains: bool = True
     _process: "subprocess.Popen[bytes] | None" = None
     _failures: int = 0
     _not_before: float = 0.0
@@ -99,19 +108,29 @@ class Trainer:
             self._process = None
             self._ended(code)
         there = state(self.campaign)
-        if there == "finished":
+        untold = there != "full" and untried(self.campaign, finished_rounds(self.campaign))
+        if there == "finished" and not untold:
+            self._missing()
             self.beside.phase, self.beside.message = "finished", "All labels that were wanted are given. Thank you!"
-        elif there == "asks" and not self.campaign.ledger.unexplained():
+        elif there == "asks" and not untold and not self.campaign.ledger.unexplained():
             self.beside.phase, self.beside.message = "labeling", self._missing()
-        elif time.monotonic() >= self._not_before and not is_locked(self._run_folder / "lock"):
-            self._begin()
+        elif not self.trains or is_training(self.campaign):
+            self.beside.phase, self.beside.message = (
+                ("training", "A new round is being prepared.") if there == "full" else ("labeling", "")
+            )
+        elif time.monotonic() >= self._not_before:
+            self._begin("" if there == "full" else "What random labeling would have given is tried beside.")
 
     def _missing(self) -> str:
-        """Now and then: images that are asked about and have gone, or are back; what people who left were waited for."""
-        if time.monotonic() < self._next_sweep:
+        """Now and then: images that are asked about and have gone, or are back; what people who left were waited for.
+
+        Another server has images of its own: what it lacks may be there.
+        """
+        if not self.trains or time.monotonic() < self._next_sweep:
             return self.beside.message
         self._next_sweep = time.monotonic() + SECONDS_BETWEEN_SWEEPS
         self.campaign.ledger.settle()
+        self.beside.suggestions = tuple(reason.text for reason in outlook(self.campaign).suggestions)
         return sweep(self.campaign)
 
     def stop(self) -> None:
@@ -125,10 +144,6 @@ class Trainer:
                 self._process.kill()
 
     @property
-    def _run_folder(self) -> Path:
-        return self.campaign.folder / "runs" / self.campaign.run_id
-
-    @property
     def _log(self) -> Path:
         return self.campaign.folder / "trainer.log"
 
@@ -136,11 +151,11 @@ class Trainer:
         """What a trainer moves: rounds that are finished, and images that were asked about."""
         return finished_rounds(self.campaign), self.campaign.ledger.progress().asked
 
-    def _begin(self) -> None:
+    def _begin(self, message: str = "") -> None:
         self._before = self._reached()
         labels = self.campaign.ledger.progress(arms=PICKED).labels
         self.beside.phase = "training"
-        self.beside.message = (
+        self.beside.message = message or (
             f"Training on {labels} labels and picking new images." if labels else "Looking at all images."
         )
         command = [sys.executable, "-P", "-c", START, "campaign", "train", str(self.campaign.folder)]
@@ -164,9 +179,9 @@ class Trainer:
 
 
 @contextmanager
-def beside_people(campaign: Opened, device: str, beside: Beside) -> Iterator[Trainer]:
+def beside_people(campaign: Opened, device: str, beside: Beside, trains: bool = True) -> Iterator[Trainer]:
     """The trainer, watched over in a thread."""
-    trainer = Trainer(campaign, device, beside)
+    trainer = Trainer(campaign, device, beside, trains)
     thread = threading.Thread(target=trainer.watch, name="trainer", daemon=True)
     thread.start()
     try:

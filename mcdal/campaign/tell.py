@@ -4,7 +4,9 @@ from dataclasses import asdict
 from typing import Any
 
 from mcdal.campaign.definition import Opened
-from mcdal.campaign.progress import PICKED, accuracy, finished_rounds, state
+from mcdal.campaign.foresight import foresight
+from mcdal.campaign.outlook import as_json, outlook
+from mcdal.campaign.progress import PICKED, accuracy, finished_rounds, is_training, state
 from mcdal.campaign.rows import agreed, did, last_answer
 from mcdal.locks import is_locked
 
@@ -20,7 +22,7 @@ def status(campaign: Opened) -> dict[str, Any]:
     return {
         "campaign": definition.name,
         "state": there,
-        "training": is_locked(campaign.folder / "runs" / campaign.run_id / "lock"),
+        "training": is_training(campaign),
         "served": is_locked(campaign.folder / "serve.lock"),
         "rounds": {"finished": finished_rounds(campaign), "of": definition.rounds},
         "round": None if round is None else {"number": round, **asdict(ledger.progress(round))},
@@ -28,6 +30,7 @@ def status(campaign: Opened) -> dict[str, Any]:
         "audit": {"labels": ledger.progress(arms=("audit",)).labels, "of": definition.audit},
         "accuracy": None if found is None else asdict(found),
         "agreement": None if agreement is None else asdict(agreement),
+        "outlook": as_json(outlook(campaign)),
         "people": [asdict(person) for person in did(campaign)],
         "last_answer": None if last is None else last.isoformat(timespec="seconds"),
     }
@@ -54,6 +57,7 @@ def lines(told: dict[str, Any]) -> list[str]:
         said.append(
             f"agreement {100 * agreement['share']:.0f} % of the pairs of answers to {agreement['images']} images{alpha}"
         )
+    said += foresight(told["outlook"], budget["of"], audit["of"])
     for person in told["people"]:
         seconds = "" if person["seconds"] is None else f", {person['seconds']:.1f} s an image"
         said.append(
@@ -62,4 +66,4 @@ def lines(told: dict[str, Any]) -> list[str]:
         )
     if told["last_answer"]:
         said.append(f"last answer {told['last_answer']}")
-    return said
+    return [*said, *(f"you may stop: {reason['text']}" for reason in told["outlook"]["suggestions"])]

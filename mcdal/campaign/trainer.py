@@ -9,10 +9,12 @@ from jaxtyping import Float, Int
 
 from mcdal.artifacts import Artifacts
 from mcdal.campaign.definition import Opened, opened
-from mcdal.campaign.ledger import Question
+from mcdal.campaign.ledger import Arm, Question
 from mcdal.campaign.oracle import People
 from mcdal.campaign.plans import plan_of
-from mcdal.campaign.progress import State, state
+from mcdal.campaign.progress import State, finished_rounds, state
+from mcdal.campaign.random_arm import untried
+from mcdal.campaign.trials import Trials
 from mcdal.device import Numerics
 from mcdal.errors import CampaignError
 from mcdal.events import Listener, nobody
@@ -25,11 +27,19 @@ from mcdal.store import Store
 from mcdal.streams import own_randomness
 from mcdal.windows import forward
 
+REASONS: dict[Arm, str] = {
+    "strategy": "", "easy": "The model is sure of it: an easy one, for a change.",
+    "rare": "It may be of a class that was added.",
+}  # fmt: skip
+"""Of what may be seen with a guess. What is drawn, for the control or the audit, must look like the rest."""
+
 
 def train(folder: Path, device: str = "auto", listen: Listener = nobody) -> State:
     """Plays the campaign as far as answers reach; what it asks next has a guess and reasons beside each image."""
     with opened(folder) as campaign:
-        if state(campaign) != "full" and not campaign.ledger.unexplained():
+        if campaign.joined:
+            raise CampaignError(f"{folder} joined a campaign: train in the folder that it was begun in")
+        if state(campaign) != "full" and not campaign.ledger.unexplained() and not _untried(campaign):
             return state(campaign)
         ledger = campaign.ledger
         if ledger.last_round() is not None and not ledger.progress(arms=("audit",)).labels:
@@ -43,11 +53,18 @@ def train(folder: Path, device: str = "auto", listen: Listener = nobody) -> Stat
                 pools.append(pool)
                 return People(campaign.campaign, ledger, store, plan.run_id, pool)
 
+            numerics = plan.config.training.numerics(device)
             run(plan, folder, device=device, oracle=people, listen=listen)
-            _explain(campaign, plan, pools[0], store, plan.config.training.numerics(device))
+            _explain(campaign, plan, pools[0], store, numerics)
+            to_the_end = Trials(campaign, plan, pools[0], numerics).play()
         finally:
             store.close()
-        return state(campaign)
+        there = state(campaign)
+    return there if to_the_end else train(folder, device, listen)
+
+
+def _untried(campaign: Opened) -> bool:
+    return untried(campaign, finished_rounds(campaign))
 
 
 def _explain(campaign: Opened, plan: Plan, pool: Pool, store: Store, numerics: Numerics) -> None:
@@ -55,14 +72,14 @@ def _explain(campaign: Opened, plan: Plan, pool: Pool, store: Store, numerics: N
 
     What accuracy, or the worth of a strategy, is judged by must be labeled without the model's opinion.
     """
-    ledger, number = campaign.ledger, campaign.ledger.last_round()
+    ledger, number = campaign.ledger, campaign.ledger.last_round() or 0
     asked = [] if not number else ledger.of_round(number)
     weights = Artifacts(campaign.folder / "runs" / plan.run_id).read_model(number - 1) if number else None
     if not asked or weights is None:
         return
     there = frozenset(pool.images.ids)
     labels = [(id, c) for id, c in store.labels(plan.run_id).items() if id in there]
-    guessed = [q for q in asked if q.arm == "strategy" and q.sample_id in there]
+    guessed = [q for q in asked if q.arm in REASONS and q.sample_id in there]
     told: dict[str, tuple[int | None, float | None, list[str]]] = {
         q.sample_id: (None, None, [_place(q, len(asked))]) for q in asked
     }
@@ -76,12 +93,28 @@ def _explain(campaign: Opened, plan: Plan, pool: Pool, store: Store, numerics: N
         batch = plan.config.training.measure_batch_size
         p, z = _looked_at(model, pool, [pool.position(q.sample_id) for q in guessed], numerics, batch)
         _, known = _looked_at(model, pool, [pool.position(id) for id, _ in labels], numerics, batch)
+        scores = _scores(campaign, plan, number, store)
         for question, row, near in zip(guessed, p, _nearest(z, known), strict=True):
             like, value = labels[near]
             guess = int(row.argmax())
-            why = f"Of what is labeled it looks most like {like}, which is {pool.classes[value]}."
-            told[question.sample_id] = guess, float(row[guess]), [_place(question, len(asked)), why]
+            why = [_place(question, len(asked)), REASONS[question.arm], scores.get(question.sample_id, "")]
+            why.append(f"Of what is labeled it looks most like {like}, which is {pool.classes[value]}.")
+            told[question.sample_id] = guess, float(row[guess]), [text for text in why if text]
     ledger.explain(told)
+
+
+def _scores(campaign: Opened, plan: Plan, round: int, store: Store) -> dict[str, str]:
+    """In words, of what was picked by a score, how high it is; empty where the strategy has none."""
+    picked = store.picked_scores(plan.run_id, round)
+    rows = Artifacts(campaign.folder / "runs" / plan.run_id).read_scores(round, tuple(picked))
+    if rows is None:
+        return {}
+    others = np.sort(rows.score[~rows.labeled])
+    lower = {id: 100 * float(np.searchsorted(others, score)) / len(others) for id, score in picked.items()}
+    return {
+        id: f"The strategy's score is {score:.3g}; {lower[id]:.1f} % of the unlabeled images have a lower one."
+        for id, score in picked.items()
+    }
 
 
 def _place(question: Question, asked: int) -> str:

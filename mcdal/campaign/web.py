@@ -39,19 +39,23 @@ HEADERS = {
 FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
+Words = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""What PostgreSQL can keep."""
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Next(Strict):
     count: int = Field(ge=0, le=48)
-    held: list[Annotated[str, Field(max_length=4096)]] = Field(default=[], max_length=5000)
+    held: list[Annotated[Words, Field(max_length=4096)]] = Field(default=[], max_length=5000)
     grid: bool = False
 
 
 class Said(Strict):
-    key: str = Field(min_length=8, max_length=64)
-    id: str = Field(max_length=4096)
+    key: Words = Field(min_length=8, max_length=64)
+    id: Words = Field(max_length=4096)
     verdict: Literal["label", "skip", "cannot_tell"]
     value: int | None = None
     seconds: float | None = Field(default=None, ge=0, le=86_400)
@@ -62,8 +66,8 @@ class Answers(Strict):
 
 
 class Undo(Strict):
-    key: str = Field(min_length=8, max_length=64)
-    of: str = Field(min_length=8, max_length=64)
+    key: Words = Field(min_length=8, max_length=64)
+    of: Words = Field(min_length=8, max_length=64)
 
 
 @dataclass
@@ -72,6 +76,8 @@ class Beside:
 
     phase: Literal["labeling", "training", "finished", "stopped"] = "labeling"
     message: str = ""
+    suggestions: tuple[str, ...] = ()
+    """Reasons to stop."""
 
 
 class UnwelcomeError(Exception):
@@ -109,7 +115,7 @@ def make_app(campaign: Opened, beside: Beside, hosts: list[str]) -> FastAPI:
     @app.get("/")
     def page(request: Request) -> Response:
         if site.door.who(request.cookies.get(site.cookie)) is None:
-            return HTMLResponse(sign_in_page(campaign.campaign.name), 401)
+            return HTMLResponse(sign_in_page(campaign.name), 401)
         return HTMLResponse(site.files["label.html"], headers={"Cache-Control": "no-cache"})
 
     @app.get("/enter/{token}")
@@ -117,8 +123,8 @@ def make_app(campaign: Opened, beside: Beside, hosts: list[str]) -> FastAPI:
         try:
             person = site.door.names(token)
         except CampaignError as error:
-            return HTMLResponse(sign_in_page(campaign.campaign.name, problem=str(error)), 410)
-        return HTMLResponse(sign_in_page(campaign.campaign.name, token, "" if person is None else person.name))
+            return HTMLResponse(sign_in_page(campaign.name, problem=str(error)), 410)
+        return HTMLResponse(sign_in_page(campaign.name, token, "" if person is None else person.name))
 
     @app.post("/enter/{token}")
     async def enter(token: str, request: Request) -> Response:
@@ -132,7 +138,7 @@ def make_app(campaign: Opened, beside: Beside, hosts: list[str]) -> FastAPI:
         try:
             person = await run_in_threadpool(site.door.enter, token, given.get("name", [""])[0])
         except CampaignError as error:
-            return HTMLResponse(sign_in_page(campaign.campaign.name, token, problem=str(error)), 409)
+            return HTMLResponse(sign_in_page(campaign.name, token, problem=str(error)), 409)
         response = RedirectResponse("/", 303)
         response.set_cookie(
             site.cookie, site.door.session(person), max_age=int(SESSION.total_seconds()), httponly=True, samesite="strict",
@@ -234,6 +240,7 @@ class Site:
             "budget": {"labels": picked.labels, "total": definition.budget},
             "phase": phase,
             "message": self.beside.message,
+            "suggestions": list(self.beside.suggestions),
             "guesses": definition.guesses,
             "accuracy": found and {"value": found.value, "low": found.low, "high": found.high},
         }

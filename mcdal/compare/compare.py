@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcdal.address import is_store
 from mcdal.command import Command
 from mcdal.compare.asked import Entry, commands
 from mcdal.compare.board import board
@@ -73,7 +74,7 @@ def _cells(of: Command, sides: Sequence[Entry], seeds: Sequence[int], out: Path)
 
 def _note_done(cells: Sequence[Cell], out: Path) -> None:
     """Marks the cells that the store holds whole. One that was begun with another recipe is played, to say so."""
-    if not (out / "mcdal.db").exists():
+    if not is_store(out):
         return
     store = Store(out, create=False)
     try:

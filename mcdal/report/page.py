@@ -23,6 +23,7 @@ from mcdal.report.queries import Run
 from mcdal.report.ranking import Ranking, ranking
 from mcdal.report.scenes import Scenes, read_scenes, scenes_per_run
 from mcdal.report.scores import read_scores, score_figure
+from mcdal.report.section import Section
 from mcdal.report.settings import Setting, common_sections, config_sections, environment
 from mcdal.report.standings import penalty_figure, rank_figure
 from mcdal.report.status import Status, history, status_of
@@ -83,10 +84,11 @@ class Page:
 
     chapters: Sequence[Chapter]
     runs: Sequence[RunChapter]
+    sections: Sequence[Section] = ()
 
     @cached_property
     def drawings(self) -> list[Drawing]:
-        parts: list[Chapter | RunChapter] = [*self.chapters, *self.runs]
+        parts: list[Section | Chapter | RunChapter] = [*self.sections, *self.chapters, *self.runs]
         return [drawing for part in parts for drawing in part.drawings]
 
     @property
@@ -140,8 +142,8 @@ class Page:
         return [c for c in self.runs if c.status.kind != "finished"]
 
 
-def build_page(runs: Sequence[Run]) -> Page:
-    """Draws everything. The runs appear by experiment and group, in the order of their figures."""
+def build_page(runs: Sequence[Run], sections: Sequence[Section] = ()) -> Page:
+    """Draws everything. The runs appear by experiment and group, in the order of their figures; sections before them."""
     found = experiments(runs)
     seen = looks(found)
     pictures, scenes = pictures_per_round(sum(len(run.rounds) for run in runs)), scenes_per_run(len(runs))
@@ -155,6 +157,7 @@ def build_page(runs: Sequence[Run]) -> Page:
             _brief_chapter(run, name, look) if brief else _run_chapter(run, name, look, pictures, scenes)
             for (run, look), name in zip(ordered, names, strict=True)
         ],
+        sections,
     )
 
 

@@ -6,17 +6,18 @@ from pathlib import Path
 from mcdal.report.ink import Drawing
 from mcdal.report.page import build_page, render
 from mcdal.report.queries import read_runs
+from mcdal.report.section import Section
 from mcdal.writing import write_atomically
 
 
-def write_report(out: Path, run_ids: Sequence[str] = ()) -> Path:
+def write_report(out: Path, run_ids: Sequence[str] = (), sections: Sequence[Section] = ()) -> Path:
     """Writes `out/report/index.html`, each figure as PNG, SVG and CSV and a LaTeX table beside it; returns the page's path.
 
-    run_ids: which runs to show; empty for all runs of the store. The store and the runs' files are only read, so a
-    report may be written while runs go on. Raises StoreError where there is no store, or no run of such an id.
+    run_ids: which runs to show; empty for all runs of the store. sections: told before them. The store and the runs' files are
+    only read, so a report may be written while runs go on. Raises StoreError where there is no store, or no run of such an id.
     """
     folder = out / "report"
-    page = build_page(read_runs(out, run_ids))
+    page = build_page(read_runs(out, run_ids), sections)
     for drawing in page.drawings:
         _write_drawing(folder, drawing)
     for chapter in page.chapters:

@@ -80,11 +80,12 @@ def test_audit_questions_look_like_others_and_what_is_judged_by_has_no_guess(fin
     places = [q.rank for q in first if q.arm == "audit"]
     assert len(first) == 35 and min(places) < 12 and max(places) > 22  # among the others
     later = [ledger.question(o.sample_id) for o in ledger.outcomes(["strategy"])]
-    assert all(q.guess is not None and 0 < q.confidence <= 1 and len(q.why) == 2 for q in later)
+    assert all(q.guess is not None and 0 < q.confidence <= 1 and len(q.why) == 3 for q in later)
+    assert all(" % of the unlabeled images have a lower one." in q.why[1] for q in later)
     drawn = [ledger.question(o.sample_id) for o in ledger.outcomes(["control"])]
     assert all(q.guess is None and len(q.why) == 1 for q in drawn)
     assert all(q.guess is None and not q.why for q in first)
-    assert later[0].why[0].startswith("Number ") and "looks most like" in later[0].why[1]
+    assert later[0].why[0].startswith("Number ") and "looks most like" in later[0].why[2]
 
 
 def test_status_for_people_and_programs(finished):
@@ -126,6 +127,16 @@ def test_every_format_holds_every_label(finished, photos, tmp_path):
 def test_folders_of_classes_that_no_disk_can_hold():
     assert folder_names(["x_2", "X", "x"]) == ["x_2", "X", "x_3"]
     assert folder_names(["a/b", "A_b", "..", "con|x", "\n"]) == ["a_b", "A_b_2", "class", "con_x", "_"]
+
+
+def test_audit_images_are_asked_of_as_many_people_as_wanted(photos, tmp_path):
+    root, truth = photos
+    begin(tmp_path / "c", root, audit_answers=2, double=0.0)
+    with opened(tmp_path / "c") as campaign:
+        train(tmp_path / "c", "cpu")
+        answer_all(campaign, truth)
+        given = {row.sample_id: (row.arm, row.answers) for row in labeled(campaign)}
+        assert set(given.values()) == {("start", 1), ("audit", 2)} and agreed(campaign).images == 15
 
 
 def test_images_that_nobody_can_label_are_done_without(photos, tmp_path):

@@ -2,24 +2,26 @@
 
 import re
 from collections import Counter
+from typing import get_args
 
 import pytest
 import yaml as real_yaml
 from markdown_it import MarkdownIt
 
 from mcdal.campaign.card import write_card
-from mcdal.campaign.definition import opened
+from mcdal.campaign.card_sections import WHY, command
+from mcdal.campaign.definition import Campaign, opened
 from mcdal.campaign.draws import is_audit
 from mcdal.campaign.images import list_images
 from mcdal.campaign.importing import import_labels
-from mcdal.campaign.ledger import Given
+from mcdal.campaign.ledger import Arm, Given
 from mcdal.campaign.progress import accuracy, interval
 from mcdal.campaign.result_commands import card as card_command
 from mcdal.campaign.rows import labeled
 from mcdal.campaign.shares import class_shares
 from mcdal.campaign.trainer import train
 from mcdal.errors import CampaignError, PoolError
-from tests.campaign.conftest import DIGITS, begin, join
+from tests.campaign.conftest import begin, join
 from tests.campaign.test_campaign import answer_all
 from tests.campaign.test_escape import cells
 
@@ -147,12 +149,13 @@ def test_a_model_that_cannot_be_judged_keeps_no_card_from_being_written(finished
 
 
 def test_where_files_lie_is_not_told(photos, tmp_path):
-    from mcdal.campaign.card_sections import command
-    from mcdal.campaign.definition import Campaign
-
     given = Campaign(
         "n", photos[0], 5, 5, 1, 1, 0.1, encoder="/home/ann/mine.py:Mine", settings=(("weights", "/home/ann/w.pt"),)
     )
     told = command(given, ("a b", "c"))
     assert "/home" not in told and "mine.py:Mine" in told and "weights=w.pt" in told and "'a b,c'" in told
-    assert "classes.txt" in command(given, ("a,b", "c")) and DIGITS
+    assert "classes.txt" in command(given, ("a,b", "c"))
+
+
+def test_every_arm_has_its_reason_in_the_card():
+    assert set(WHY) == {*get_args(Arm), "copy"}

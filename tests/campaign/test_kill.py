@@ -43,21 +43,32 @@ def test_nothing_acknowledged_is_lost_or_doubled(photos, tmp_path):
     begin(folder, root)
     server = Server(folder)
     server.start()
-    over = threading.Event()
     try:
         team = [Annotator(server, link_for(server, i), name, truth, 10, 0.05, 0.1, i) for i, name in enumerate(NAMES)]
-        for person in team:
-            person.enter()
-        threads = [threading.Thread(target=person.work, args=(over.is_set,)) for person in team]
+        work_under(team, lambda: kill_now_and_then(server))
+    finally:
+        server.stop()
+    everything_is_there_once(folder, team)
+
+
+def work_under(team, kill):
+    """Everybody works to the end of the campaign, while `kill` does its worst."""
+    over = threading.Event()
+    for person in team:
+        person.enter()
+    threads = [threading.Thread(target=person.work, args=(over.is_set,)) for person in team]
+    try:
         for thread in threads:
             thread.start()
-        kill_now_and_then(server)
+        kill()
         for thread in threads:
             thread.join(180)
             assert not thread.is_alive(), "the campaign does not come to its end"
     finally:
         over.set()
-        server.stop()
+
+
+def everything_is_there_once(folder, team):
     with opened(folder) as campaign:
         with campaign.database.read() as connection:
             kept = connection.execute(

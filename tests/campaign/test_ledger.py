@@ -1,7 +1,9 @@
 """Questions, leases and answers: nothing lost, nothing doubled, whatever is sent twice and whoever comes late."""
 
 import random
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -94,6 +96,24 @@ def test_two_answers_are_wanted_of_some_and_a_third_where_they_differ(ledger):
     ledger.answer("cy", [Given("k3", "r0/0.jpg", "label", 1)])
     (outcome,) = ledger.outcomes()
     assert (outcome.verdict, outcome.value, outcome.by) == ("label", 1, ("Bob", "Cy"))
+
+
+def test_who_waited_for_others_does_not_take_what_they_were_given(ledger, clock):
+    """The time is asked for when it is one's turn: a lease that was given in the meantime is not one of another clock."""
+    ask(ledger, 1)
+    other = Ledger(Database(ledger.database.path.parent), "cats", clock)
+    with ThreadPoolExecutor(1) as pool:
+        with ledger.database.write() as connection:
+            waiting = pool.submit(other.next, "bob", 1)
+            time.sleep(0.2)
+            clock.at += timedelta(minutes=2)
+            ledger._lease(connection, "ann", ["r0/0.jpg"], ledger._time())
+        assert waiting.result() == []
+    clock.at -= timedelta(seconds=30)  # of a server whose clock is late
+    assert ledger.next("cy", 1) == []
+    clock.at -= timedelta(minutes=2)  # a clock that was put back
+    assert ids(ledger.next("cy", 1)) == ["r0/0.jpg"]
+    other.database.close()
 
 
 def test_nothing_waits_for_people_who_are_not_there(ledger, clock):

@@ -3,13 +3,15 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 from xml.etree import ElementTree as ET
 
+from mcdal.campaign.ledger import Arm
 from mcdal.campaign.records import Labels, Record
 from mcdal.errors import CampaignError
 from mcdal.writing import replaced
 
-ARMS = ("start", "strategy", "control", "audit", "given")
+ARMS = (*get_args(Arm), "copy")
 NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot say at all."""
 

@@ -12,6 +12,7 @@ export function showProgress(state) {
   write("person-name", state.person.name);
   write("person-labels", plural(state.person.labels, "label"));
   write("accuracy", state.accuracy ? accuracy(state.accuracy) : "");
+  write("suggestions", state.suggestions.length ? `You may stop: ${state.suggestions.join(" ")}` : "");
 }
 
 function accuracy({ value, low, high }) {

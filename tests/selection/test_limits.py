@@ -13,6 +13,7 @@ from mcdal.measuring import select
 from mcdal.plan import Plan
 from mcdal.registry import listed, load
 from mcdal.selection import top
+from mcdal.selection.limits import PerGroup
 from mcdal.store import Store
 from mcdal.strategies.core_set import CoreSet
 from mcdal.strategies.margin import Margin
@@ -37,7 +38,7 @@ def test_a_ranking_without_the_rows_of_full_groups(limit):
         if used[group[id]] < limit and len(expected) < 15:
             used[group[id]] += 1
             expected.append(id)
-    assert select(Margin(), rows, 15, groups=group, per_group=limit).ids == tuple(expected)
+    assert select(Margin(), rows, 15, limits=[PerGroup(group, limit)]).ids == tuple(expected)
 
 
 def test_core_set_keeps_away_from_the_picks_before():
@@ -45,7 +46,7 @@ def test_core_set_keeps_away_from_the_picks_before():
     vector = np.array([[0, 0], [9, 0], [9, 0.1], [0, 9], [0, 9.1], [5, 5]], dtype=np.float32)
     rows = Rows(tuple("abcdef"), np.array([True] + [False] * 5), vector=vector)
     group = dict(zip("abcdef", ["x", "one", "two", "one", "three", "four"], strict=True))
-    picks = select(CoreSet(), rows, 3, groups=group, per_group=1).ids
+    picks = select(CoreSet(), rows, 3, limits=[PerGroup(group, 1)]).ids
     assert Counter(group[id] for id in picks).most_common(1)[0][1] == 1
     assert not {"b", "c"} <= set(picks)
     assert not {"d", "e"} <= set(picks)
@@ -55,7 +56,7 @@ def test_too_little_room_is_told_with_numbers():
     rows = rows_of(40)
     group = {id: "one" if i < 30 else "two" for i, id in enumerate(rows.ids)}
     with pytest.raises(SelectionError, match=r"protocol.per_group = 2: the 2 groups .* room for 4 of the 9"):
-        select(Margin(), rows, 9, groups=group, per_group=2)
+        select(Margin(), rows, 9, limits=[PerGroup(group, 2)])
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_every_strategy_keeps_the_limit(name):
         pytest.skip("networks of the published size; they choose by their score as others do")
     trained = fake_trained(load("strategies", name)(), pool=fake_scenes())
     group = dict(zip(trained.pool.images.ids, trained.pool.groups, strict=True))
-    picks = select(trained.strategy, trained.rows(), 8, seed=1, groups=group, per_group=1)
+    picks = select(trained.strategy, trained.rows(), 8, seed=1, limits=[PerGroup(group, 1)])
     assert len(picks) == 8
     assert max(Counter(group[id] for id in picks.ids).values()) == 1
 
