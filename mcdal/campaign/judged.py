@@ -8,7 +8,7 @@ from jaxtyping import Float
 from sqlalchemy import select
 
 from mcdal.campaign.definition import Opened
-from mcdal.campaign.random_arm import Arm
+from mcdal.campaign.wanted_trials import Arm
 from mcdal.campaign_tables import questions, trials
 from mcdal.statistics.paired import LEVEL, Interval
 

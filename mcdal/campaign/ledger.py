@@ -287,7 +287,7 @@ class Ledger(Readings):
         """How many are at work and could answer; one at least, whoever it is that does."""
         p = people.c
         query = select(func.count()).where(
-            p.campaign_id == self.campaign, p.removed_at.is_(None), p.seen_at > self._time() - PRESENT
+            p.campaign_id == self.campaign, p.removed_at.is_(None), func.coalesce(p.seen_at, p.joined_at) > self._time() - PRESENT
         )
         return max(1, int(connection.execute(query).scalar_one()))
 

@@ -17,8 +17,8 @@ from mcdal.campaign.definition import Opened, opened
 from mcdal.campaign.door import Door
 from mcdal.campaign.outlook import outlook
 from mcdal.campaign.progress import PICKED, finished_rounds, is_training, state
-from mcdal.campaign.random_arm import untried
 from mcdal.campaign.showing import Pictures
+from mcdal.campaign.wanted_trials import untried
 from mcdal.campaign.web import Beside, make_app
 from mcdal.errors import CampaignError
 

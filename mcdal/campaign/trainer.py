@@ -13,8 +13,8 @@ from mcdal.campaign.ledger import Arm, Question
 from mcdal.campaign.oracle import People
 from mcdal.campaign.plans import plan_of
 from mcdal.campaign.progress import State, finished_rounds, state
-from mcdal.campaign.random_arm import untried
 from mcdal.campaign.trials import Trials
+from mcdal.campaign.wanted_trials import untried
 from mcdal.device import Numerics
 from mcdal.errors import CampaignError
 from mcdal.events import Listener, nobody

@@ -15,7 +15,8 @@ from mcdal.artifacts import Artifacts
 from mcdal.campaign.definition import Opened
 from mcdal.campaign.ledger import plain
 from mcdal.campaign.progress import finished_rounds, state
-from mcdal.campaign.random_arm import Arm, Asked, asked, random_arm, tried, wanted
+from mcdal.campaign.random_arm import Asked, asked, random_arm
+from mcdal.campaign.wanted_trials import Arm, tried, wanted
 from mcdal.campaign_tables import trials
 from mcdal.checkpoint import Checkpoint
 from mcdal.device import Numerics

@@ -18,9 +18,10 @@ from mcdal.campaign.gain import gain
 from mcdal.campaign.judged import Curve, curves, interval
 from mcdal.campaign.outlook import as_json, outlook
 from mcdal.campaign.progress import PICKED, state
-from mcdal.campaign.random_arm import Asked, asked, random_arm, untried, wanted
+from mcdal.campaign.random_arm import Asked, asked, random_arm
 from mcdal.campaign.tell import lines, status
 from mcdal.campaign.trainer import train
+from mcdal.campaign.wanted_trials import untried, wanted
 from mcdal.campaign_tables import trials
 from mcdal.errors import CampaignError, ConfigError
 from mcdal.store import Store
