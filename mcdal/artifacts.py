@@ -19,11 +19,13 @@ from safetensors import SafetensorError
 
 from mcdal.checkpoint import Checkpoint
 from mcdal.errors import StoreError
+from mcdal.inputs import Inputs
 from mcdal.locks import is_locked
 from mcdal.models.base import Model
 from mcdal.pictures import Heat, Scene
+from mcdal.tensors import write_tensors
 from mcdal.values import Ids, Rows
-from mcdal.writing import replaced, write_atomically
+from mcdal.writing import write_atomically
 
 
 def _remove(path: Path) -> None:
@@ -77,14 +79,10 @@ class Artifacts:
         for part in self.folder.rglob("*.part"):
             _remove(part)
 
-    def write_model(self, round: int, model: Model) -> None:
-        """The trained model as safetensors: for this project and for anybody else's."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        with replaced(self._round(round) / "model.safetensors") as beside:
-            try:
-                safetensors.torch.save_file(_apart(tensors), beside)
-            except SafetensorError as error:  # what it says of a full disk
-                raise OSError(str(error)) from error
+    def write_model(self, round: int, model: Model, inputs: Inputs | None = None) -> None:
+        """The trained model as safetensors: for this project and for anybody else's. inputs: what it is given."""
+        about = {} if inputs is None else inputs.to_text()
+        write_tensors(self._round(round) / "model.safetensors", model.state_dict(), about)
 
     def read_model(self, round: int) -> dict[str, torch.Tensor] | None:
         """The weights that `write_model` kept, or None."""
@@ -93,6 +91,14 @@ class Artifacts:
             return None
         with _damage_named(path, "the round is then trained again"):
             return safetensors.torch.load_file(path)
+
+    def read_inputs(self, round: int) -> Inputs | None:
+        """What the model of a round is given; None where there is no model, or none that said so."""
+        path = self._round(round) / "model.safetensors"
+        if not path.exists():
+            return None
+        with _damage_named(path, "the round is then trained again"), safetensors.safe_open(path, "pt") as file:
+            return Inputs.from_text(file.metadata() or {})
 
     def write_rows(self, round: int, rows: Rows, picked: Bool[np.ndarray, " n"] | None = None) -> None:
         """What was measured to select this round's picks: id, labeled, score, and which were picked (vectors are not kept)."""
@@ -248,17 +254,6 @@ def _flags(table: pa.Table, name: str) -> Bool[np.ndarray, " n"]:
 
 def _score(table: pa.Table) -> Float[np.ndarray, " n"] | None:
     return _column(table, "score", pa.float32(), pa.float64()).to_numpy() if "score" in table.column_names else None
-
-
-def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Each in memory of its own: a network may hold one layer under two names, and the format refuses shared memory."""
-    found, seen = {}, set()
-    for name, tensor in tensors.items():
-        memory = tensor.untyped_storage()
-        alone = memory.data_ptr() not in seen and memory.nbytes() == tensor.nbytes
-        seen.add(memory.data_ptr())
-        found[name] = tensor if alone else tensor.clone()
-    return found
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcdal.campaign.commands import app as campaign
+from mcdal.campaign.result_commands import app as campaign
 from mcdal.errors import McdalError
 from mcdal.label_studio.commands import app as label_studio
 from mcdal.stopping import stoppable

@@ -116,6 +116,9 @@ class Config:
     """A frozen network that turns every image into features once; `model` is then a head on them. null: none."""
     features: Path | None = None
     """File of features by sample id, .npz or .parquet, that do not come from the model; `mcdal embed` makes one."""
+    weights: Path | None = None
+    """File of weights, .safetensors or torch's own with tensors alone, that the model starts from in every round; a head of other
+    classes starts fresh. null: random ones."""
     cold_start: Strategy | None = None
     """The strategy that picks round 0 from `features`, when there is no label yet; null: at random."""
     groups: Path | None = None
@@ -144,6 +147,7 @@ class Config:
                 raise ConfigError(f"{name} = {getattr(self, name)}: give 0 or more")
         self._check_task()
         self._check_encoder()
+        self._check_weights()
         self._check_cold_start()
 
     def open(self, cache: Path, numerics: Numerics, listen: Listener = nobody) -> Pool:
@@ -186,6 +190,17 @@ class Config:
                 "training.augment: images are not augmented where an encoder has turned them into features once: set "
                 "crop_padding and rotation to 0, flip and training.published_sampling to false"
             )
+
+    def _check_weights(self) -> None:
+        if self.weights is None:
+            return
+        if self.encoder is not None:
+            raise ConfigError(
+                f"weights = {self.weights}: with an encoder a head alone is trained, and it starts at random; the encoder's own "
+                "are encoder.weights, or leave --encoder out"
+            )
+        if getattr(self.model, "weights", None) is not None:
+            raise ConfigError(f"weights = {self.weights}: model.weights gives others: give one of them")
 
     def _check_cold_start(self) -> None:
         if self.cold_start is None:

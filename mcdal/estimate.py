@@ -21,6 +21,7 @@ from mcdal.pool.base import Pool
 from mcdal.strategies.base import Strategy, overrides
 from mcdal.streams import own_randomness, stream
 from mcdal.training import Training, train
+from mcdal.warm_start import StartWeights
 
 SECONDS = 1.0
 """How long steps are timed, within these numbers of them."""
@@ -62,10 +63,13 @@ def estimate(plan: Plan, out: Path, device: str, listen: Listener = nobody) -> E
     pool, encoding = config.expect(out / "cache", numerics, listen)
     if config.features is not None:  # only to tell now what is wrong with them
         read_features(config.features, pool.images.originals)
+    weights = None if config.weights is None else StartWeights.read(config.weights)
     sizes = config.protocol.sizes(len(pool))
     with own_randomness():
         torch.manual_seed(stream(plan.seed, "init"))
         model = config.model.build(len(pool.classes), *pool.shape)
+        if weights is not None:
+            weights.into(model)
     strategy = copy.deepcopy(config.strategy)
     a_step = _seconds_a_step(model, pool, strategy, config.training, numerics, sizes[0])
     an_image = _seconds_an_image(model, pool, config.training, numerics)

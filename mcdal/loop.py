@@ -23,6 +23,7 @@ from mcdal.environment import differences, environment
 from mcdal.errors import McdalError, PoolError, StoreError
 from mcdal.events import Listener, nobody
 from mcdal.features import check_file, digest, read_features
+from mcdal.inputs import Inputs
 from mcdal.measuring import evaluate, measure, measure_features
 from mcdal.models.base import Model
 from mcdal.oracles.base import Oracle
@@ -38,6 +39,7 @@ from mcdal.store import RunRecord, Store
 from mcdal.strategies.base import Strategy
 from mcdal.twins import LENDS, lends
 from mcdal.values import Label, Metrics, Picks, Rows
+from mcdal.warm_start import StartWeights
 
 
 def run(
@@ -56,6 +58,7 @@ def run(
     out = Path(out)
     if plan.config.features is not None:
         check_file(plan.config.features)
+    weights = None if plan.config.weights is None else StartWeights.read(plan.config.weights)
     store = Store(out)
     artifacts = Artifacts(out / "runs" / plan.run_id)
     try:
@@ -67,7 +70,7 @@ def run(
             answering = oracle(pool)
             if pool.masks is not None:  # from here on those that were given as answers
                 pool = replace(pool, masks=store.masks(pool.masks.size))
-            playing = Run(plan, pool, store, artifacts, numerics, answering, listen)
+            playing = Run(plan, pool, store, artifacts, numerics, answering, listen, weights)
             playing.begin()
             with playing.session():
                 playing.play()
@@ -87,6 +90,7 @@ class Run:
     numerics: Numerics
     oracle: Oracle
     listen: Listener = nobody
+    weights: StartWeights | None = None
 
     def __post_init__(self) -> None:
         self.config = self.plan.config
@@ -98,7 +102,7 @@ class Run:
         self.outcome = "done"
         self._standing: set[str] | None = None
         self.models = RoundModels(
-            self.plan, self.pool, self.store, self.artifacts, self.numerics, self.listen, self.labels
+            self.plan, self.pool, self.store, self.artifacts, self.numerics, self.listen, self.labels, self.weights
         )
 
     def play(self) -> None:
@@ -178,7 +182,7 @@ class Run:
             )  # fmt: skip
             self._keep_scenes(model, round)
         seconds["train"] = trained.seconds
-        self.artifacts.write_model(round, model)
+        self.artifacts.write_model(round, model, Inputs.of(self.pool))
         metrics = {**trained.metrics, **reached, **self._score_metrics(round), **_class_counts(shown)}
         if self.config.source.grows:  # the test images as well, so that it matters how many there were
             metrics["test/images"] = float(len(self.pool.test))
@@ -225,6 +229,8 @@ class Run:
         config = to_json(self.config)
         if self.features is not None:
             config["features_sha256"] = digest(self.features, self.pool.images.ids)
+        if self.weights is not None:
+            config["weights_sha256"] = self.weights.sha256
         if self.pool.masks is not None:  # a label is then the number of a mask: whoever reads the store must know
             config["task"] = self.pool.task.name
         config[LENDS] = lends(self.strategy)
@@ -236,6 +242,7 @@ class Run:
             config, self.pool.classes, len(self.pool), self.pool.fingerprint, [*self.config.notes, *self.pool.notes],
         )  # fmt: skip
         before = self.store.run(self.id)
+        self.models.check()
         if before is None:
             # What cannot be decoded now may be whole tomorrow, where people change the images.
             self.store.add_run(record, () if self.config.source.grows else self.pool.quarantine)

@@ -15,15 +15,16 @@ from mcdal.streams import stream
 
 # The same run whatever these say. Other data, features and weights are told by their content, not by where they lie.
 WITHOUT_EFFECT = (
-    "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "costs", "task", "lends_model", "training.replay",
+    "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "weights", "costs", "task", "lends_model",
+    "training.replay",
     "source.data", "source.test", "source.store", "source.cache_gib", "source.workers",
     "encoder.weights",
 )  # fmt: skip
 
 
-FILES = ("source.data", "source.test", "source.store", "features", "groups", "costs", "encoder.weights")
+FILES = ("source.data", "source.test", "source.store", "features", "groups", "weights", "costs", "encoder.weights")
 """Fields that name files: the same run wherever they lie, if their content is the same."""
-OF_FILES = ("features_sha256", "groups_sha256", "costs_sha256")
+OF_FILES = ("features_sha256", "groups_sha256", "costs_sha256", "weights_sha256")
 """What a run records of files that its config names."""
 
 
@@ -76,13 +77,14 @@ def _at(config: Any, path: str) -> Any:
 def run_id(recipe: str, scale: str, strategy: str, seed: int, overrides: Mapping[str, str]) -> str:
     """The name of a run: the same command gives the same one. Overrides that can change a result appear as a short hash.
 
-    Of features it counts that there are some, and of an encoder's weights the file's name, since the files may be moved; other
-    ones are refused when a run continues.
+    Of features it counts that there are some, and of weights the file's name, since the files may be moved; other ones are
+    refused when a run continues.
     """
     plain = [_plain(recipe), *([_plain(scale)] if scale != "full" else []), _plain(strategy)]
     given = {"features": "given"} if overrides.get("features", "null") != "null" else {}
-    if "encoder.weights" in overrides:
-        given["encoder.weights"] = Path(overrides["encoder.weights"]).name
+    for path in ("weights", "encoder.weights"):
+        if overrides.get(path, "null") != "null":
+            given[path] = Path(overrides[path]).name
     deciding = {path: text for path, text in overrides.items() if path not in WITHOUT_EFFECT} | given
     if deciding:
         plain.append(hashlib.sha256(json.dumps(dict(sorted(deciding.items()))).encode()).hexdigest()[:8])

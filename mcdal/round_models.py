@@ -17,6 +17,7 @@ from mcdal.store import Store
 from mcdal.streams import own_randomness, stream
 from mcdal.training import OF_TRAINING, Trained, take_over, train
 from mcdal.twins import may_take_over, twin
+from mcdal.warm_start import StartWeights
 
 
 class RoundModels:
@@ -24,24 +25,27 @@ class RoundModels:
 
     def __init__(
         self, plan: Plan, pool: Pool, store: Store, artifacts: Artifacts, numerics: Numerics, listen: Listener,
-        labels: Callable[[int], Mapping[str, int]],
+        labels: Callable[[int], Mapping[str, int]], weights: StartWeights | None = None,
     ):  # fmt: skip
-        """labels: what is learned from after a round."""
+        """labels: what is learned from after a round. weights: what every round starts from; None: random ones."""
         self._labels = labels
         self._plan, self._pool, self._store, self._artifacts = plan, pool, store, artifacts
         self._numerics, self._listen = numerics, listen
         self._config = plan.config
         self._trained: tuple[int, Model, Trained] | None = None
+        self._weights = weights
+
+    def check(self) -> None:
+        """ConfigError where the model cannot start from the weights that were given."""
+        if self._weights is not None and not self._weights.into(self._built(self._plan.seed_of("train", 0))):
+            text = f"the head starts at random: {self._weights.path} has none for {len(self._pool.classes)} classes"
+            self._listen("notice", text=text)
 
     def of(self, round: int) -> tuple[Model, Trained]:
         """The model of a round with the strategy attached to it: trained now, or taken from where its training was kept."""
         if self._trained is None or self._trained[0] != round:
             seed = self._plan.seed_of("train", round)
-            with own_randomness():
-                torch.manual_seed(stream(seed, "init"))
-                build = partial(self._config.model.build, len(self._pool.classes), *self._pool.shape)
-                model = build()
-                model.rebuild = model.rebuild or build
+            model = self._built(seed)
             labels = self._labels(round)
             trained = self._take_over(model, round, labels, seed) or train(
                 model, self._pool, labels, self._config.strategy, self._config.training,
@@ -50,6 +54,17 @@ class RoundModels:
             )  # fmt: skip
             self._trained = round, model, trained
         return self._trained[1:]
+
+    def _built(self, seed: int) -> Model:
+        """The model before its training, the same for every strategy of a seed."""
+        build = partial(self._config.model.build, len(self._pool.classes), *self._pool.shape)
+        with own_randomness():
+            torch.manual_seed(stream(seed, "init"))
+            if self._weights is not None:
+                return self._weights.builder(build)()
+            model = build()
+            model.rebuild = model.rebuild or build
+            return model
 
     def _take_over(self, model: Model, round: int, labels: Mapping[str, int], seed: int) -> Trained | None:
         """The model of this round as it was kept: this run's own, or that of another one that has trained in the same way."""

@@ -24,11 +24,11 @@ LEVELS = [
     {"outputs"},
     {"batches"},
     {"round_models"},
-    {"features", "groups", "twins"},
+    {"features", "groups", "twins", "warm_start"},
     {"artifacts", "checkpoint", "environment", "tables"},
     {"config", "plan", "registry", "settings"},
     {"simclr"},
-    {"likeness", "pictures", "showing"},
+    {"likeness", "pictures", "showing", "inputs", "classifier"},
     {
         "training",
         "step",
@@ -52,6 +52,7 @@ LEVELS = [
     {"encoders", "models", "pool", "selection", "schedule", "uncertainty", "discrepancy", "windows"},
     {"augment", "scenes", "tasks", "views"},
     {
+        "calibration",
         "checked",
         "device",
         "replay",
@@ -64,6 +65,7 @@ LEVELS = [
         "errors",
         "version",
         "softmax",
+        "tensors",
         "writing",
     },
 ]

@@ -47,6 +47,10 @@ def new(
     encoder: Annotated[
         str | None, typer.Option("--encoder", "-e", help="Train heads alone on this network's features.")
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="Your own weights that each round starts from: .safetensors or .pt."),
+    ] = None,
     scale: Annotated[str, typer.Option("--scale", help="full, or small for a processor.")] = "full",
     size: Annotated[int, typer.Option("--size", help="Side in pixels that the model sees images at.")] = 64,
     seed: Annotated[int, typer.Option("--seed", help="Decides every random draw.")] = 0,
@@ -96,6 +100,7 @@ def new(
     from mcdal.likeness import NEAR
     from mcdal.settings import parse_settings
 
+    given = parse_settings([*(settings or []), *([] if weights is None else [f"weights={weights.resolve()}"])])
     names = class_names(classes)
     if folder.resolve().is_relative_to(images.resolve()):
         raise CampaignError(
@@ -124,7 +129,7 @@ def new(
     campaign = Campaign(
         folder.resolve().name, images.resolve(), budget, min(first, budget), batch or max(1, budget // 10), kept,
         audit_bound(seed, ids, kept), control, double, guesses, strategy, encoder, scale, size, seed,
-        tuple(parse_settings(settings or []).items()), target, cost, price, wage, seconds_per_label,
+        tuple(given.items()), target, cost, price, wage, seconds_per_label,
         near=None if near == 1 else NEAR if near is None else near,
         fan_out=fan_out, easy=easy, per_group=per_group, groups=groups, costs=costs,
         classes=len(names), audit_answers=audit_answers,
@@ -230,16 +235,21 @@ def status(
 @app.command()
 def export(
     folder: Folder,
-    to: Annotated[str, typer.Option("--to", help="csv, parquet, coco or folders.")],
-    out: Annotated[Path, typer.Option("--out", help="File to write, or the folder for folders.")],
+    to: Annotated[str, typer.Option("--to", help="csv, parquet, coco, folders, huggingface, cvat or label-studio.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write; a new folder for folders and huggingface.")],
+    names: Annotated[bool, typer.Option("--names", help="Name people in huggingface, and in the card.")] = False,
 ) -> None:
     """Write all labels in a format that others read."""
+    from mcdal import console
     from mcdal.campaign.definition import opened
     from mcdal.campaign.export import export as write
 
-    with opened(folder, create=False) as campaign:
-        count = write(campaign, to, out)
-    typer.echo(f"{count} labels: {out}")
+    with opened(folder, create=False) as campaign, stoppable(), console.listener(False, False) as listen:
+        written = write(campaign, to, out, names, listen=listen)
+    if written.gone:
+        some = ", ".join(map(repr, written.gone[:5])) + (", ..." if len(written.gone) > 5 else "")
+        typer.echo(f"note: {len(written.gone)} of these images have gone, and only their labels are written: {some}")
+    typer.echo(f"{written.labels} labels: {out}")
 
 
 @app.command(name="import")

@@ -21,6 +21,7 @@ from mcdal.recipes.base import frozen, paper, small
 from mcdal.registry import load
 from mcdal.settings import canonical, override
 from mcdal.training import Training
+from mcdal.warm_start import StartWeights, check_fits
 
 EPOCHS, STEPS = 50, 100
 NEW_SHARE = 0.3
@@ -80,6 +81,8 @@ def begin(folder: Path, campaign: Campaign, classes: list[str], url: str | None 
     if len(classes) < 2:
         raise CampaignError(f"{len(classes)} class given: two are the least to tell apart")
     plan = plan_of(campaign, folder)  # what cannot be is said before anything is written
+    if plan.config.weights is not None:
+        check_fits(StartWeights.read(plan.config.weights), plan.config.model, len(classes), campaign.size)
     database = Database(folder, url=url, remember=False)
     try:
         with database.read() as connection:

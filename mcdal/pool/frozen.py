@@ -170,7 +170,9 @@ class FeatureImages(Images):
 
     def __init__(self, features: Vectors, of: Images, positions: Positions, spread: Spread):
         self.ids = tuple(of.ids[i] for i in positions)
-        self._of, self._positions = of, positions
+        self.spread = spread
+        self.of = of
+        self._features, self._positions = features, positions
         self._rows = ArrayImages(self.ids, features[:, None, None, :])
         mean, scale = torch.tensor(spread.mean), 1 / torch.tensor(spread.deviation)
         self._shift, self._scale = (-mean * scale)[:, None, None], scale[:, None, None]
@@ -180,8 +182,12 @@ class FeatureImages(Images):
         for x in self._rows.batches(positions, device):
             yield torch.addcmul(shift, x, scale)
 
+    def scaled(self, spread: Spread) -> "FeatureImages":
+        """The same features, shifted and scaled by another spread."""
+        return FeatureImages(self._features, self.of, self._positions, spread)
+
     def picture(self, position: int) -> UInt8[np.ndarray, "h w c"]:
-        return self._of.picture(int(self._positions[position]))
+        return self.of.picture(int(self._positions[position]))
 
 
 def _spread(features: Vectors) -> Spread:

@@ -29,8 +29,8 @@ def begin(folder, images, **changes):
     """`mcdal campaign new`, small enough that a round takes a second."""
     given = {
         "classes": DIGITS, "budget": 40, "start": 20, "batch": 10, "audit": 15.0, "control": 0.2, "double": 0.1,
-        "guesses": True, "strategy": "margin", "encoder": None, "scale": "small", "size": 8, "seed": 0, "settings": QUICK,
-        "near": 1.0, "audit_answers": 1,
+        "guesses": True, "strategy": "margin", "encoder": None, "weights": None, "scale": "small", "size": 8, "seed": 0,
+        "settings": QUICK, "near": 1.0, "audit_answers": 1,
     }  # fmt: skip
     new(folder, images, **{**given, **changes})
 

@@ -7,10 +7,13 @@ from collections import Counter
 
 import pyarrow.parquet
 import pytest
+import safetensors.torch
+import torch
 
+from mcdal.artifacts import Artifacts
 from mcdal.campaign.definition import Campaign, opened
 from mcdal.campaign.draws import audit_bound, is_audit
-from mcdal.campaign.export import COLUMNS, export, folder_names
+from mcdal.campaign.export import COLUMNS, Exported, export, folder_names
 from mcdal.campaign.images import list_images
 from mcdal.campaign.ledger import Given
 from mcdal.campaign.plans import audit_size
@@ -21,6 +24,7 @@ from mcdal.campaign.tell import lines, status
 from mcdal.campaign.trainer import train
 from mcdal.encoders.base import Built
 from mcdal.errors import CampaignError, ConfigError, McdalError
+from mcdal.recipes.base import SMALL_MODEL
 from mcdal.store import Store
 from tests.campaign.conftest import begin, join
 
@@ -98,7 +102,7 @@ def test_every_format_holds_every_label(finished, photos, tmp_path):
     rows = labeled(finished)
     assert len(rows) == 55
     for to in ("csv", "parquet", "coco", "folders"):
-        assert export(finished, to, tmp_path / to) == 55
+        assert export(finished, to, tmp_path / to) == Exported(55)
     with (tmp_path / "csv").open(newline="") as file:
         records = list(csv.DictReader(file))
     assert list(records[0]) == list(COLUMNS) and {r["sample_id"]: int(r["label"]) for r in records} == {
@@ -370,3 +374,23 @@ def test_a_campaign_is_what_it_was_when_it_began(photos, tmp_path):
         opened(tmp_path)
     with pytest.raises(ConfigError, match=r"campaign.start"):
         Campaign("x", photos[0], budget=5, start=6, batch=1, audit=1, audit_below=0.1)
+
+
+def test_every_round_may_start_from_weights_of_ones_own(photos, tmp_path):
+    root, truth = photos
+    torch.manual_seed(3)
+    given = SMALL_MODEL.build(4, 1, (8, 8)).state_dict()
+    safetensors.torch.save_file(given, tmp_path / "w.safetensors")
+    settings = ["training.epochs=1", "training.steps_per_epoch=1", "training.optimization.lr=1e-30"]
+    begin(tmp_path / "c", root, budget=20, start=20, weights=tmp_path / "w.safetensors", settings=settings)
+    with opened(tmp_path / "c") as campaign:
+        train(tmp_path / "c", "cpu")
+        answer_all(campaign, truth)
+        assert train(tmp_path / "c", "cpu") == "finished"
+        kept = Artifacts(campaign.folder / "runs" / campaign.run_id).read_model(0)
+    assert torch.allclose(kept["stem.0.0.weight"], given["stem.0.0.weight"])
+    with pytest.raises(ConfigError, match="do not fit this model"):
+        begin(tmp_path / "d", root, scale="full", weights=tmp_path / "w.safetensors")
+    with pytest.raises(ConfigError, match="no such file"):
+        begin(tmp_path / "d", root, weights=tmp_path / "none.pt")
+    assert not (tmp_path / "d").exists()

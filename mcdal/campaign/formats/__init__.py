@@ -1,0 +1,1 @@
+"""Formats that labels are written in, one a file."""

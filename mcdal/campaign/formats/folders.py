@@ -1,0 +1,57 @@
+"""A folder a class with copies of the images, a table of all labels, and a card."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcdal.campaign.formats.tables import to_csv
+from mcdal.campaign.records import Labels
+from mcdal.errors import CampaignError
+
+
+def to_folders(labels: Labels, out: Path) -> None:
+    """A file that would take another's place gets a number. Images that have gone are in labels.csv alone."""
+    new_folder(labels, out)
+    folders = folder_names(labels.classes)
+    taken: set[str] = set()
+    for record in labels.records:
+        if not record.sha256:
+            continue
+        target = out / folders[record.number]
+        target.mkdir(parents=True, exist_ok=True)
+        name = _free(Path(record.sample_id).name, f"{folders[record.number]}/", taken)
+        beside = target / f"{name}.part"
+        shutil.copyfile(labels.pictures.path(record.sample_id), beside)
+        beside.replace(target / name)
+    to_csv(labels, out / "labels.csv")
+
+
+def new_folder(labels: Labels, out: Path) -> None:
+    """CampaignError where it is there with something in it, or lies among the images."""
+    if out.resolve().is_relative_to(labels.campaign.campaign.images.resolve()):
+        raise CampaignError(
+            f"{out} lies within the images of the campaign: the copies would become images; give another folder"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CampaignError(f"{out} is not empty: give a new folder")
+
+
+def folder_names(classes: Sequence[str]) -> list[str]:
+    """Class names as names of folders: what no disk can hold is replaced, and a number tells apart what would be one."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for name in classes:
+        plain = (
+            "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in name).strip(" .")[:100] or "class"
+        )
+        names.append(_free(plain, "", taken))
+    return names
+
+
+def _free(name: str, folder: str, taken: set[str]) -> str:
+    """The name, with a number where one of any letter case is taken in this folder; taken from now on."""
+    stem, dot, ending = name.rpartition(".") if "." in name[1:] else (name, "", "")
+    candidates = (name if i == 1 else f"{stem}_{i}{dot}{ending}" for i in range(1, len(taken) + 2))
+    found = next(c for c in candidates if (folder + c).casefold() not in taken)
+    taken.add((folder + found).casefold())
+    return found
