@@ -57,7 +57,7 @@ def main() -> None:
         print(seed, json.dumps(summary(found)), flush=True)
     about = {
         "command": f"benchmarks/campaign_coverage.py --campaigns {given.campaigns}", "date": date.today().isoformat(),
-        "environment": environment(resolve("cpu")), "images": IMAGES, "budget": BUDGET,
+        "environment": environment(resolve(torch.device("cpu"))), "images": IMAGES, "budget": BUDGET,
     }  # fmt: skip
     given.out.write_text(json.dumps(about | summary(found) | {"campaigns": found}, indent=1) + "\n")
 

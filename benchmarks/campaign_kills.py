@@ -19,6 +19,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from sqlalchemy import select
 
@@ -56,7 +57,11 @@ def main() -> None:
     team, kills = play(given.work / "campaign", truth, given.kills)
     found = judged(given.work / "campaign", truth, team) | {"kills": kills, "seconds": round(time.monotonic() - begun)}
     command = f"benchmarks/campaign_kills.py --images {given.images} --budget {given.budget} --kills {given.kills}"
-    about = {"command": command, "date": date.today().isoformat(), "environment": environment(resolve("cpu"))}
+    about = {
+        "command": command,
+        "date": date.today().isoformat(),
+        "environment": environment(resolve(torch.device("cpu"))),
+    }
     given.out.write_text(json.dumps(about | found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import torch
 from PIL import Image
 
 from mcdal.campaign.commands import new
@@ -55,7 +56,7 @@ def main() -> None:
         server.stop()
     about = {
         "command": f"benchmarks/campaign_size.py --images {given.images} --questions {given.questions}",
-        "date": date.today().isoformat(), "environment": environment(resolve("cpu")), "seconds": seconds,
+        "date": date.today().isoformat(), "environment": environment(resolve(torch.device("cpu"))), "seconds": seconds,
     }  # fmt: skip
     given.out.write_text(json.dumps(about, indent=1) + "\n")
     print(json.dumps(seconds, indent=1))
