@@ -17,8 +17,8 @@ from starlette.concurrency import run_in_threadpool
 from mcdal.campaign.definition import Opened
 from mcdal.errors import CampaignError, McdalError
 from mcdal.label_studio.connection import Connection
-from mcdal.label_studio.push import mcdal_id, prediction
-from mcdal.label_studio.questions import asked, model_version
+from mcdal.label_studio.push import prediction
+from mcdal.label_studio.questions import asked, mcdal_id, model_version
 from mcdal.label_studio.shapes import classifier
 from mcdal.version import __version__
 

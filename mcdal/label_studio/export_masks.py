@@ -12,7 +12,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mcdal.errors import CampaignError
-from mcdal.label_studio.client import Client, Json
+from mcdal.label_studio.client import Client
+from mcdal.label_studio.http import Json
 from mcdal.label_studio.masks import DRAWN, to_mask
 from mcdal.label_studio.shapes import read_interface
 from mcdal.values import VOID
