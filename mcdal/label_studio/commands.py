@@ -186,6 +186,23 @@ def export_masks(
         typer.echo("\n".join(write(client, project, out, background).lines()))
 
 
+@app.command(name="push-scenes")
+def push_scenes(
+    run_id: Annotated[str, typer.Argument(help="Run on masks, as `mcdal status` names it.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the store that the run is in.")],
+    url: Url,
+    token: Token = None,
+    project: Annotated[int | None, typer.Option("--project", help="Take this project instead of making one.")] = None,
+) -> None:
+    """Make tasks of the scenes that the last round of a run asked for, with what its model draws as brushes to correct."""
+    from mcdal.label_studio.client import Client
+    from mcdal.label_studio.connection import token_of
+    from mcdal.label_studio.push_scenes import push_scenes as send
+
+    with Client(url, token_of(token)) as client:
+        typer.echo("\n".join(send(out, run_id, client, project).lines()))
+
+
 @contextmanager
 def _connected(folder: Path) -> "Iterator[tuple[Opened, Client, Connection]]":
     from mcdal.campaign.definition import opened
