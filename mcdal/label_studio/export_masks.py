@@ -17,6 +17,7 @@ from mcdal.label_studio.client import Client
 from mcdal.label_studio.http import Json
 from mcdal.label_studio.masks import DRAWN, to_mask
 from mcdal.label_studio.shapes import read_interface
+from mcdal.pool.decode import EXTENSIONS
 from mcdal.values import VOID
 from mcdal.writing import write_atomically
 
@@ -47,9 +48,9 @@ class Exported:
 def export_masks(client: Client, project: int, out: Path, background: str | None = None) -> Exported:
     """Writes classes.csv, and masks/ID.png for each task that somebody drew on. Twice writes the same.
 
-    ID is the task's mcdal_id, or else the name of its image, without its ending. background: the class of what nobody drew; void
-    without. Of several annotations of a task the newest counts. CampaignError where two tasks would be one file, and for a folder
-    of other classes, whose masks would be read with the wrong names.
+    ID is the task's mcdal_id, or else the name of its image, without its ending. background: the class of what nobody drew;
+    void without it. Of several annotations of a task the newest counts. CampaignError where two tasks would be one file, and for a
+    folder of other classes, whose masks would be read with the wrong names.
     """
     found = client.project(project)
     classes = classes_of(found["label_config"], background)
@@ -100,7 +101,7 @@ def mask_name(task: Json) -> str:
         raise CampaignError(
             f"task {task.get('id')}: {given!r} cannot be the name of a file: give it an mcdal_id that can"
         )
-    return path.with_suffix(".png").as_posix()
+    return (path.with_suffix("") if path.suffix.lower() in EXTENSIONS else path).as_posix() + ".png"
 
 
 def _of_address(address: str) -> str:

@@ -36,7 +36,7 @@ def ask_again(client: Client, questions: Mapping[str, Asked], tasks: Sequence[Js
             if {name: task.get(name) for name in wanted} != wanted:
                 client.change_task(task["id"], wanted)
                 task |= wanted
-                again += not wanted["is_labeled"]
+                again += is_begun(task) and not wanted["is_labeled"]
     return again
 
 

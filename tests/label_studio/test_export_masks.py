@@ -132,3 +132,9 @@ def test_no_id_leads_out_of_the_folder(id):
 def test_a_project_of_choices_has_no_masks(client, connection, tmp_path):
     with pytest.raises(CampaignError, match="no <BrushLabels>"):
         export_masks(client, connection.project, tmp_path)
+
+
+def test_only_the_ending_of_an_image_is_taken_off():
+    names = {"a/v1.0": "a/v1.0.png", "a/v1.0.JPG": "a/v1.0.png", "x.tar": "x.tar.png", "plain": "plain.png"}
+    for id, name in names.items():
+        assert mask_name({"id": 1, "data": {"mcdal_id": id}}) == name

@@ -278,6 +278,19 @@ def test_an_older_annotation_stays_behind_what_its_author_said_since_elsewhere(
     assert pull(campaign, client, other).changes == 0 and newest
 
 
+def test_what_somebody_says_later_on_the_page_stays(campaign, client, connection, server, tasks):
+    """A link of `mcdal campaign invite --person` lets a user of Label Studio in on the page as well."""
+    number = server.annotate(tasks[0], 1, "3")
+    pull(campaign, client, connection)
+    (ann,) = Door(campaign.ledger, campaign.secret).people()
+    campaign.ledger.answer(ann.person_id, [Given("page", server.tasks[tasks[0]]["data"]["mcdal_id"], "label", 5)])
+    assert pull(campaign, client, connection).changes == 0
+    assert said(campaign, server, tasks[0]) == {"Ann": ("label", 5)}
+    server.change(number, "6")
+    pull(campaign, client, connection)
+    assert said(campaign, server, tasks[0]) == {"Ann": ("label", 6)}
+
+
 @pytest.mark.parametrize("key", ["ls/{stamp}/{task}/{next}/2027-01-01", "ls/{stamp}/x/y/z", "ls/{stamp}/1", "ls/"])
 def test_keys_that_others_make_up_are_not_taken_for_annotations(campaign, client, connection, server, tasks, key):
     eve = join(campaign, "Eve")

@@ -1,9 +1,11 @@
 """What a run on masks asks for becomes tasks that people correct, once, in its order."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from mcdal.artifacts import Artifacts
@@ -16,6 +18,7 @@ from mcdal.label_studio.push_scenes import push_scenes
 from mcdal.label_studio.shapes import masks_interface
 from mcdal.loop import run
 from mcdal.plan import Plan
+from mcdal.pool.mask_folder import MaskFolder
 from mcdal.store import Store
 from mcdal.testing import fake_config, fake_scene_config, fake_scenes
 
@@ -94,13 +97,27 @@ def test_twice_is_as_once_and_a_push_that_was_cut_off_goes_on(scenes, client, se
     assert sorted(server.ids()) == sorted(asked)
 
 
-def test_what_was_corrected_comes_back_as_masks(scenes, client, server, tmp_path):
-    out, id, asked = scenes
-    push_scenes(out, id, client, None)
+def test_what_was_corrected_comes_back_as_masks_that_a_run_reads(client, server, tmp_path):
+    draw, data = np.random.default_rng(0), tmp_path / "own"
+    for i in range(40):
+        for folder, mask in (("images", False), ("masks", True)):
+            path = data / folder / f"mon/v1.{i}.png"  # a dot that begins no ending
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = draw.integers(0, 2 if mask else 256, (8, 8) if mask else (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+    (data / "classes.csv").write_text("name,id,void\nroad,0,\nsky,1,\n")
+    id = run(Command(f"{RECIPE}:own", data).plan(), tmp_path / "out", device="cpu")
+    done = push_scenes(tmp_path / "out", id, client, None)
     (number,) = server.projects
     for task in server.tasks.values():
         server.annotate(task["id"], 1, result=task["predictions"][0]["result"])
-    assert export_masks(client, number, tmp_path / "drawn").masks == len(asked)
+    new = tmp_path / "new"
+    assert export_masks(client, number, new).masks == done.made
+    for stem in server.ids():
+        (new / stem).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(data / f"{stem}.png", new / f"{stem}.png")
+    pool = MaskFolder(new, masks=Path("masks/images")).open(tmp_path / "cache")
+    assert pool.classes == ("road", "sky") and len(pool.images.ids) + len(pool.test) == done.made
 
 
 def test_a_project_that_fits_is_taken_and_another_is_left_alone(scenes, client, server):

@@ -12,6 +12,7 @@ from mcdal.campaign.definition import opened
 from mcdal.campaign.door import Door
 from mcdal.campaign.trainer import train
 from mcdal.cli import app
+from mcdal.command import Command
 from mcdal.errors import CampaignError
 from mcdal.label_studio.client import Client
 from mcdal.label_studio.connection import read_connection
@@ -20,11 +21,14 @@ from mcdal.label_studio.export_masks import export_masks
 from mcdal.label_studio.masks import brushes
 from mcdal.label_studio.pull import pull
 from mcdal.label_studio.push import push
+from mcdal.label_studio.push_scenes import push_scenes
 from mcdal.label_studio.questions import asked
 from mcdal.label_studio.register import register
 from mcdal.label_studio.shapes import masks_interface, read_interface
 from mcdal.label_studio.sync import Puller
+from mcdal.loop import run
 from mcdal.pool.masks import read_mask
+from mcdal.store import Store
 from tests.campaign.conftest import begin
 from tests.label_studio.real import COMMAND, OPEN, TOKEN, Backend, Studio, User
 
@@ -318,6 +322,33 @@ def test_brushes_go_there_and_come_back_bit_by_bit(studio, ann, client, tmp_path
     assert (read_mask(tmp_path / "masks" / "mon" / "a.png", (48, 64)) == mask).all()
     theirs = ann.http.get(f"/api/projects/{project}/export", params={"exportType": "BRUSH_TO_PNG"})
     assert theirs.status_code == 200 and len(theirs.content) > 100
+
+
+def test_scenes_of_a_run_come_in_its_order_with_what_its_model_draws(studio, ann, client, tmp_path):
+    id = run(Command("tests.label_studio.scene_recipes:blocks").plan(), tmp_path, device="cpu")
+    store = Store(tmp_path)
+    asked = store.asked(id, store.rounds(id)[-1].round)
+    store.close()
+    for new in (len(asked), 0):
+        done = push_scenes(tmp_path, id, client, None)
+        assert (done.made, done.there) == (new, len(asked) - new)
+    project = int(done.page.rpartition("/")[2])
+    given = []
+    while (task := ann.next(project)) is not None:
+        given.append(mcdal_id(task))
+        assert client.size(task["data"]["image"], 1 << 20)[0] == "image/png"
+        ann.say(task["id"], result=task["predictions"][0]["result"])
+    assert tuple(given) == asked
+    assert export_masks(client, project, tmp_path / "drawn").masks == len(asked)
+
+
+def test_drafts_of_others_are_seen(studio, ann, bob, client):
+    """What `push` spares: the list shows drafts of the token's owner alone, but whether there are some."""
+    project = client.make_project({"title": "drafts", "label_config": masks_interface(["sky"], ["brushlabels"])})["id"]
+    (task,) = client.import_tasks(project, [{"data": {"image": "http://127.0.0.1:9/a.png"}}])
+    bob.http.post(f"/api/tasks/{task}/drafts", json={"result": [], "lead_time": 1.0}).raise_for_status()
+    (listed,), single = list(client.tasks(project)), client.task(task)
+    assert (listed["drafts"], listed["draft_exists"], single["draft_exists"]) == ([], True, True)
 
 
 def test_a_server_as_it_comes_refuses_a_backend_here_and_the_doctor_says_why(studio, campaign, client, connection):
