@@ -49,8 +49,8 @@ def export_masks(client: Client, project: int, out: Path, background: str | None
     """Writes classes.csv, and masks/ID.png for each task that somebody drew on. Twice writes the same.
 
     ID is the task's mcdal_id, or else the name of its image, without its ending. background: the class of what nobody drew;
-    void without it. Of several annotations of a task the newest counts. CampaignError where two tasks would be one file, and for a
-    folder of other classes, whose masks would be read with the wrong names.
+    void without it. Of several annotations of a task the newest counts. CampaignError where two tasks would be one file, and for
+    a folder of other classes, whose masks would be read with the wrong names.
     """
     found = client.project(project)
     classes = classes_of(found["label_config"], background)

@@ -91,6 +91,10 @@ def push_scenes(out: Path, run_id: str, client: Client, project: int | None) -> 
         new = [(place, id) for place, id in enumerate(asked.ids) if id not in there]
         for first in range(0, len(new), AT_ONCE):
             _make(asked, client, connection, control, new[first : first + AT_ONCE])
+        # The last: Label Studio refuses the name of a model that has predicted nothing.
+        settings = {"model_version": version(run_id), "sampling": SAMPLING, "show_collab_predictions": True}
+        if any(found.get(name) != value for name, value in settings.items()):
+            client.change_project(connection.project, settings)
     return PushedScenes(connection.page, asked.round, len(new), len(asked.ids) - len(new), asked.model is not None)
 
 
@@ -172,8 +176,6 @@ def _connected(
     _brush(found, classes)
     made = Connection(client.url, int(found["id"]), stamp_of(found))
     write_connection(folder, made)
-    changes = {"model_version": version(run_id), "sampling": SAMPLING, "show_collab_predictions": True}
-    client.change_project(made.project, changes)
     return made, found
 
 

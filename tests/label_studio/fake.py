@@ -133,7 +133,12 @@ class FakeLabelStudio:
         return httpx.Response(200, json=self.projects[number])
 
     def change_project(self, request, number):
-        self.projects[number] |= json.loads(request.content)
+        given = json.loads(request.content)
+        predictions = [p for t in self.tasks.values() if t["project"] == number for p in t["predictions"]]
+        if given.get("model_version") and given["model_version"] not in {p["model_version"] for p in predictions}:
+            said = {"model_version": ["Model version doesn't exist either as live model or as static predictions."]}
+            return httpx.Response(400, json={"validation_errors": said})
+        self.projects[number] |= given
         return httpx.Response(200, json=self.projects[number])
 
     def import_(self, request, project):
