@@ -17,15 +17,13 @@ from mcdal.campaign.definition import Opened, opened
 from mcdal.campaign.door import Door
 from mcdal.campaign.outlook import outlook
 from mcdal.campaign.progress import PICKED, finished_rounds, is_training, state
-from mcdal.campaign.showing import Pictures
+from mcdal.campaign.sweep import sweep
 from mcdal.campaign.wanted_trials import untried
 from mcdal.campaign.web import Beside, make_app
 from mcdal.errors import CampaignError
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_SWEEPS = 60.0
-FEW_GONE = 0.05
-"""Of the open images, and three at least: so many may have been removed by somebody; more are a disk that is away."""
 SECONDS_TO_STOP = 30.0
 PATIENCE = (10.0, 600.0)
 """Seconds before a trainer that failed is begun again: at first, and at most; each time twice as many."""
@@ -191,21 +189,6 @@ def beside_people(campaign: Opened, device: str, beside: Beside, trains: bool = 
     finally:
         trainer.stop()
         thread.join(SECONDS_TO_STOP)
-
-
-def sweep(campaign: Opened) -> str:
-    """Asks no more about images that were removed, and again about those that are back; says where too many are away.
-
-    Nothing is withdrawn while the folder, or much of it, cannot be seen: a disk may be away for a minute.
-    """
-    pictures = Pictures.of(campaign)
-    ledger, waiting = campaign.ledger, campaign.ledger.open()
-    gone = [id for id in waiting if not pictures.is_there(id)]
-    if len(gone) > max(3, FEW_GONE * len(waiting)):
-        return f"{len(gone)} images of this round are away: is {campaign.campaign.images} there?"
-    ledger.withdraw(gone)
-    ledger.reopen([id for id in ledger.withdrawn() if pictures.is_there(id)])
-    return ""
 
 
 def last_words(log: Path) -> str:

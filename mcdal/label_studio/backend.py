@@ -10,15 +10,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.base import RequestResponseEndpoint as Next
 
 from mcdal.campaign.definition import Opened
 from mcdal.errors import CampaignError, McdalError
 from mcdal.label_studio.connection import Connection
-from mcdal.label_studio.push import mcdal_id, prediction
-from mcdal.label_studio.questions import asked, model_version
+from mcdal.label_studio.push import prediction
+from mcdal.label_studio.questions import asked, mcdal_id, model_version
 from mcdal.label_studio.shapes import classifier
 from mcdal.version import __version__
 
@@ -62,12 +64,17 @@ def make_backend(
     campaign: Opened, connection: Connection, wish: Callable[[Wish], None], login: Login | None = None
 ) -> FastAPI:
     """The application. wish: is called at once for each webhook, and must not wait. login: without it everybody is let in."""
-    backend = Backend(campaign, connection, wish)
     app = FastAPI(title="mcdal for Label Studio", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(McdalError, _in_words)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=_guard(login))
+    app.include_router(Backend(campaign, connection, wish).routes())
+    return app
 
-    @app.middleware("http")
-    async def guarded(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+
+def _guard(login: Login | None) -> Callable[[Request, Next], Awaitable[Response]]:
+    """Lets nobody in without the login, and nothing that would fill the memory."""
+
+    async def guarded(request: Request, call: Next) -> Response:
         if login is not None and not login.admits(request.headers.get("authorization")):
             return JSONResponse({"error": "user and password are wanted"}, 401, {"WWW-Authenticate": "Basic"})
         length = request.headers.get("content-length", "0")
@@ -75,58 +82,51 @@ def make_backend(
             return JSONResponse({"error": "this is too much at once"}, 413)
         return await call(request)
 
-    @app.get("/")
-    @app.get("/health")
-    def health() -> dict[str, Any]:
-        return {"status": "UP", "model_class": "mcdal", "version": __version__}
-
-    @app.post("/validate")
-    async def validate(request: Request) -> dict[str, Any]:
-        given = await _body(request)
-        await run_in_threadpool(backend.control, given.get("config"))
-        return {"status": "ok"}
-
-    @app.post("/setup")
-    async def setup(request: Request) -> dict[str, Any]:
-        return await run_in_threadpool(backend.setup, await _body(request))
-
-    @app.post("/predict")
-    async def predict(request: Request) -> dict[str, Any]:
-        return await run_in_threadpool(backend.predict, await _body(request))
-
-    @app.post("/webhook")
-    async def webhook(request: Request) -> dict[str, Any]:
-        return backend.webhook(await _body(request))
-
-    @app.api_route("/versions", methods=["GET", "POST"])
-    def versions() -> dict[str, Any]:
-        return {"versions": [model_version(campaign)]}
-
-    @app.post("/train")
-    def train() -> dict[str, Any]:
-        backend.wish(Wish())
-        return {"status": "ok", "job": None}
-
-    @app.post("/delete")
-    @app.post("/duplicate_model")
-    def nothing() -> dict[str, Any]:
-        """The model is the campaign's: what Label Studio does with its connection changes nothing of it."""
-        return {}
-
-    @app.post("/job_status")
-    def job_status() -> dict[str, Any]:
-        return {"job_status": "finished"}
-
-    return app
+    return guarded
 
 
 @dataclass(frozen=True)
 class Backend:
-    """What the handlers share."""
+    """What is asked at each address, and what the answers share."""
 
     campaign: Opened
     connection: Connection
     wish: Callable[[Wish], None]
+
+    def routes(self) -> APIRouter:
+        router = APIRouter()
+        for path in ("/", "/health"):
+            router.add_api_route(path, self.health, methods=["GET"])
+        for path, answer in (("/validate", self.validate), ("/setup", self.setup), ("/predict", self.predict)):
+            router.add_api_route(path, _with_body(answer), methods=["POST"])
+        router.add_api_route("/webhook", _at_once(self.webhook), methods=["POST"])
+        router.add_api_route("/versions", self.versions, methods=["GET", "POST"])
+        router.add_api_route("/train", self.train, methods=["POST"])
+        for path in ("/delete", "/duplicate_model"):
+            router.add_api_route(path, self.nothing, methods=["POST"])
+        router.add_api_route("/job_status", self.job_status, methods=["POST"])
+        return router
+
+    def health(self) -> dict[str, Any]:
+        return {"status": "UP", "model_class": "mcdal", "version": __version__}
+
+    def versions(self) -> dict[str, Any]:
+        return {"versions": [model_version(self.campaign)]}
+
+    def train(self) -> dict[str, Any]:
+        self.wish(Wish())
+        return {"status": "ok", "job": None}
+
+    def nothing(self) -> dict[str, Any]:
+        """The model is the campaign's: what Label Studio does with its connection changes nothing of it."""
+        return {}
+
+    def job_status(self) -> dict[str, Any]:
+        return {"job_status": "finished"}
+
+    def validate(self, given: dict[str, Any]) -> dict[str, Any]:
+        self.control(given.get("config"))
+        return {"status": "ok"}
 
     def control(self, schema: Any) -> Any:
         """CampaignError where the labeling interface is not one that the campaign's classes go into."""
@@ -179,6 +179,22 @@ class Backend:
                 f"this backend is for project {self.connection.project} (made as {self.connection.stamp}), not for {project}: "
                 "run `mcdal label-studio connect --project` and serve again"
             )
+
+
+def _with_body(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Request], Awaitable[dict[str, Any]]]:
+    """In a thread: the store is asked."""
+
+    async def handle(request: Request) -> dict[str, Any]:
+        return await run_in_threadpool(answer, await _body(request))
+
+    return handle
+
+
+def _at_once(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Request], Awaitable[dict[str, Any]]]:
+    async def handle(request: Request) -> dict[str, Any]:
+        return answer(await _body(request))
+
+    return handle
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def connect(
     local_root: Annotated[
         Path | None, typer.Option("--local-root", help="Label Studio's LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT.")
     ] = None,
+    upload: Annotated[bool, typer.Option("--upload", help="Send the images, after another way was chosen.")] = False,
 ) -> None:
     """Make a project for a campaign, or take one; images are sent to Label Studio unless it gets them elsewhere."""
     from mcdal.campaign.definition import opened
@@ -46,9 +47,11 @@ def connect(
     from mcdal.label_studio.connect import connect as make
     from mcdal.label_studio.connection import How, token_of
 
-    if image_url is not None and local_root is not None:
-        raise CampaignError("--image-url and --local-root are two ways to the same images: give one of them")
-    images: How = "url" if image_url is not None else "local" if local_root is not None else "upload"
+    given: dict[How, bool] = {"url": image_url is not None, "local": local_root is not None, "upload": upload}
+    ways = [way for way, is_given in given.items() if is_given]
+    if len(ways) > 1:
+        raise CampaignError("--image-url, --local-root and --upload are ways to the same images: give one of them")
+    images = ways[0] if ways else None
     where = image_url or (str(local_root.resolve()) if local_root is not None else "")
     with opened(folder) as campaign, Client(url, token_of(token)) as client:
         made, did = make(campaign, client, project, images, where, token)
@@ -181,6 +184,23 @@ def export_masks(
 
     with Client(url, token_of(token)) as client:
         typer.echo("\n".join(write(client, project, out, background).lines()))
+
+
+@app.command(name="push-scenes")
+def push_scenes(
+    run_id: Annotated[str, typer.Argument(help="Run on masks, as `mcdal status` names it.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the store that the run is in.")],
+    url: Url,
+    token: Token = None,
+    project: Annotated[int | None, typer.Option("--project", help="Take this project instead of making one.")] = None,
+) -> None:
+    """Make tasks of the scenes that the last round of a run asked for, with what its model draws as brushes to correct."""
+    from mcdal.label_studio.client import Client
+    from mcdal.label_studio.connection import token_of
+    from mcdal.label_studio.push_scenes import push_scenes as send
+
+    with Client(url, token_of(token)) as client:
+        typer.echo("\n".join(send(out, run_id, client, project).lines()))
 
 
 @contextmanager

@@ -5,10 +5,11 @@ from typing import Any
 
 from mcdal.campaign.definition import Opened
 from mcdal.errors import CampaignError
-from mcdal.label_studio.client import AbsentError, Client
+from mcdal.label_studio.client import Client
 from mcdal.label_studio.connection import FILE_NAME, Connection, How, alone, read_connection, stamp_of, write_connection
+from mcdal.label_studio.http import AbsentError
 from mcdal.label_studio.images import by_address, local
-from mcdal.label_studio.shapes import choices_interface, classifier, with_choices
+from mcdal.label_studio.shapes import CANNOT_TELL, choices_interface, classifier, with_choices
 
 SAMPLING = "Uncertainty sampling"
 """The community edition honours it: the task with the least score of the project's model version comes next."""
@@ -26,28 +27,32 @@ def settings(campaign: Opened) -> dict[str, Any]:
 
 
 def connect(
-    campaign: Opened, client: Client, project: int | None, images: How, where: str, token: str | None
+    campaign: Opened, client: Client, project: int | None, images: How | None, where: str, token: str | None
 ) -> tuple[Connection, str]:
     """Makes a project, or takes the one of this number; a second time it finds what it made. Also gives what it did, in words.
 
-    token: kept in the file, where it is not None. CampaignError where the project does not fit.
+    images, where: as before where None, and at first they are sent. token: kept in the file, where it is not None.
+    CampaignError where the project does not fit, or the campaign is connected to another server.
     """
-    _check(campaign, images, where)
     with alone(campaign.folder):
-        before = _before(campaign, client)
+        before = _before(campaign, client, project)
+        if images is None:
+            images, where = ("upload", "") if before is None else (before.images, before.where)
+        _check(campaign, images, where)
+        if token is None and before is not None and before.url == client.url:
+            token = before.token
         if project is None and before is not None:
             found, did = _known(client, before), "was connected already"
         elif project is None:
             found, did = client.make_project(_new(campaign)), "was made"
         else:
             found, did = client.project(project), "was taken"
-        did += _fit(campaign, client, found)
+            classifier(found["label_config"], campaign.ledger.classes())
         made = Connection(client.url, int(found["id"]), stamp_of(found), images, where, token)
-        if token is None and before is not None:
-            made = Connection(**{**vars(made), "token": before.token})
+        write_connection(campaign.folder, made)  # now: what fails below is done the next time, in the same project
+        did += _fit(campaign, client, found)
         if images == "local":
             _share(campaign, client, made.project)
-        write_connection(campaign.folder, made)
     return made, did
 
 
@@ -71,18 +76,29 @@ def _new(campaign: Opened) -> dict[str, Any]:
 
 def _check(campaign: Opened, images: How, where: str) -> None:
     """Before anything is made."""
+    if CANNOT_TELL in campaign.ledger.classes():
+        raise CampaignError(
+            f"the campaign has a class {CANNOT_TELL!r}, which Label Studio shows for what is none: begin it with another name"
+        )
     if images == "url":
         by_address(where, "x")
     elif images == "local":
         local(Path(where), campaign.campaign.images)
 
 
-def _before(campaign: Opened, client: Client) -> Connection | None:
-    """What was connected before, to this server."""
+def _before(campaign: Opened, client: Client, project: int | None) -> Connection | None:
+    """What was connected before. CampaignError where that is on another server, and no project of this one was named.
+
+    Two names of one server cannot be told from two servers: a second project would be made, and people work in the first.
+    """
     if not (campaign.folder / FILE_NAME).exists():
         return None
     found = read_connection(campaign.folder)
-    return found if found.url == client.url else None
+    if project is None and found.url != client.url:
+        raise CampaignError(
+            f"this campaign is connected to {found.page}: give --url {found.url}, or the --project of {client.url} to take"
+        )
+    return found
 
 
 def _known(client: Client, before: Connection) -> dict[str, Any]:

@@ -58,13 +58,28 @@ def token_of(given: str | None) -> str:
         raise CampaignError(
             f"no token for Label Studio: set {TOKEN}, or give --token (in Label Studio: Account & Settings, Access Token)"
         )
-    return token.strip()
+    token = token.strip()
+    if not all("!" <= character <= "~" for character in token):  # an error of the network would show it
+        raise CampaignError(
+            f"the token of {TOKEN} or --token has spaces, line breaks or letters that no token has: copy it anew"
+        )
+    return token
 
 
 def stamp_of(project: dict[str, Any]) -> str:
     """As Label Studio itself tells projects apart to its backends: the number, and when it was made."""
     made = datetime.fromisoformat(str(project["created_at"]).replace("Z", "+00:00"))
     return f"{project['id']}.{int(made.timestamp())}"
+
+
+def the_project(client: "Client", connection: Connection) -> dict[str, Any]:
+    """The project as it stands. CampaignError where another one has its number now."""
+    project = client.project(connection.project)
+    if stamp_of(project) != connection.stamp:
+        raise CampaignError(
+            f"project {connection.project} of {connection.url} is another one than was connected: connect again with --project"
+        )
+    return project
 
 
 def read_connection(folder: Path) -> Connection:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from mcdal.campaign.definition import Opened
 from mcdal.campaign.showing import Pictures
 from mcdal.errors import CampaignError, PoolError
-from mcdal.label_studio.client import Client
+from mcdal.label_studio.client import AT_ONCE, Client
 from mcdal.label_studio.connection import Connection
 
 MOST_FILES, MOST_BYTES = 25, 32 << 20
@@ -18,15 +18,23 @@ LOCAL = "/data/local-files/?d="
 
 
 def addresses(
-    campaign: Opened, client: Client, connection: Connection, ids: Sequence[str]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """What the field `image` of each task says, by id; and why there is none, of images that cannot be shown."""
+    campaign: Opened, client: Client, connection: Connection, ids: Sequence[str], broken: dict[str, str]
+) -> Iterator[dict[str, str]]:
+    """What the field `image` of each task says, by id, part by part. broken: is told why an image cannot be shown."""
+    if connection.images == "upload":
+        for part in _parts(Pictures.of(campaign), ids, broken):
+            sent = client.upload(connection.project, [(name, content, media) for _, name, content, media in part])
+            yield {id: sent[name] for id, name, _, _ in part}
+        return
+    for first in range(0, len(ids), AT_ONCE):
+        yield {id: address(campaign, connection, id) for id in ids[first : first + AT_ONCE]}
+
+
+def address(campaign: Opened, connection: Connection, id: str) -> str:
+    """Of an image that Label Studio gets elsewhere."""
     if connection.images == "url":
-        return {id: by_address(connection.where, id) for id in ids}, {}
-    if connection.images == "local":
-        root = Path(connection.where)
-        return {id: local(root, campaign.campaign.images / id) for id in ids}, {}
-    return _uploaded(campaign, client, connection.project, ids)
+        return by_address(connection.where, id)
+    return local(Path(connection.where), campaign.campaign.images / id)
 
 
 def by_address(template: str, id: str) -> str:
@@ -47,17 +55,6 @@ def local(root: Path, path: Path) -> str:
             f"--local-root {root}: {path} does not lie below it; give the folder that Label Studio has as "
             "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"
         ) from None
-
-
-def _uploaded(
-    campaign: Opened, client: Client, project: int, ids: Sequence[str]
-) -> tuple[dict[str, str], dict[str, str]]:
-    found: dict[str, str] = {}
-    broken: dict[str, str] = {}
-    for part in _parts(Pictures.of(campaign), ids, broken):
-        sent = client.upload(project, [(name, content, media) for _, name, content, media in part])
-        found |= {id: sent[name] for id, name, _, _ in part}
-    return found, broken
 
 
 def _parts(

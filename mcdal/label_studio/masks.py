@@ -11,10 +11,14 @@ from jaxtyping import Bool, Float, UInt8
 from mcdal.errors import CampaignError
 from mcdal.label_studio.brush import decode, encode
 from mcdal.label_studio.shapes import Control, Kind
+from mcdal.pool.decode import MAX_PIXELS
 from mcdal.values import VOID
 
 DRAWN: tuple[Kind, ...] = ("brushlabels", "polygonlabels", "rectanglelabels")
-MOST_PIXELS = 1 << 28
+LONGEST_SIDE = 65_535
+"""Of an image, as JPEG has it: what an annotation claims is believed no further."""
+FARTHEST = 1e4
+"""Percent of the image that a corner may lie away from it."""
 
 
 def to_mask(results: Sequence[Any], classes: Sequence[str], outside: int = VOID) -> UInt8[np.ndarray, "h w"] | None:
@@ -31,7 +35,8 @@ def to_mask(results: Sequence[Any], classes: Sequence[str], outside: int = VOID)
     for result in drawn:
         if _size(result) != size:
             raise CampaignError("one annotation has images of two sizes: label one image a task")
-        mask[_shape(result, size)] = _class(result, classes)
+        number = _class(result, classes)
+        mask[_shape(result, size)] = number
     return mask
 
 
@@ -81,7 +86,7 @@ def _shape(result: dict[str, Any], size: tuple[int, int]) -> Bool[np.ndarray, "h
         if kind == "brushlabels":
             return decode(value["rle"], size)
         return filled(_corners(value, size) if kind == "rectanglelabels" else _points(value, size), size)
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
+    except (KeyError, TypeError, ValueError, AssertionError, OverflowError) as error:
         if isinstance(error, CampaignError):
             raise
         raise CampaignError(f"a {kind} of the annotation cannot be drawn: {error!r}") from error
@@ -92,29 +97,35 @@ def _points(value: dict[str, Any], size: tuple[int, int]) -> Float[np.ndarray, "
     points = np.array(value["points"], dtype=np.float64).reshape(-1, 2)
     if len(points) < 3 or not np.isfinite(points).all():
         raise CampaignError(f"a polygon of {len(points)} points has no inside")
-    scaled: Float[np.ndarray, "n 2"] = points * (size[1] / 100, size[0] / 100)
+    scaled: Float[np.ndarray, "n 2"] = _near(points) * (size[1] / 100, size[0] / 100)
     return scaled
 
 
 def _corners(value: dict[str, Any], size: tuple[int, int]) -> Float[np.ndarray, "n 2"]:
     """Of a box, which is turned about its upper left corner, clockwise, in degrees."""
     height, width = size
-    x, y, w, h = (
-        float(value[k]) / 100 * s for k, s in zip(("x", "y", "width", "height"), (width, height) * 2, strict=True)
-    )
+    given = _near(np.array([float(value[k]) for k in ("x", "y", "width", "height")]))
+    x, y, w, h = given / 100 * (width, height, width, height)
     angle = math.radians(float(value.get("rotation") or 0))
     right, down = np.array([math.cos(angle), math.sin(angle)]), np.array([-math.sin(angle), math.cos(angle)])
     corner = np.array([x, y])
     return np.stack([corner, corner + w * right, corner + w * right + h * down, corner + h * down])
 
 
+def _near(percent: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """CampaignError for what no page draws, and no arithmetic bears."""
+    if not (np.abs(percent) <= FARTHEST).all():
+        raise CampaignError("a shape lies far outside its image: delete it")
+    return percent
+
+
 def _size(result: dict[str, Any]) -> tuple[int, int]:
     height, width = result.get("original_height"), result.get("original_width")
     if (
-        not isinstance(height, int)
-        or not isinstance(width, int)
-        or min(height, width) < 1
-        or height * width > MOST_PIXELS
+        type(height) is not int
+        or type(width) is not int
+        or not (1 <= height <= LONGEST_SIDE and 1 <= width <= LONGEST_SIDE)
+        or height * width > MAX_PIXELS
     ):
         raise CampaignError(f"a shape says that its image has {width}x{height} pixels")
     if result.get("image_rotation"):
@@ -123,9 +134,11 @@ def _size(result: dict[str, Any]) -> tuple[int, int]:
 
 
 def _class(result: dict[str, Any], classes: Sequence[str]) -> int:
-    names = result["value"].get(result["type"]) or []
-    if len(names) != 1:
-        raise CampaignError(f"a {result['type']} has {len(names)} labels, and a pixel has one class")
+    value = result.get("value")
+    names = value.get(result["type"]) if isinstance(value, dict) else None
+    if not isinstance(names, list) or len(names) != 1:
+        many = len(names) if isinstance(names, list) else "no"
+        raise CampaignError(f"a {result['type']} has {many} labels, and a pixel has one class")
     if names[0] not in classes:
         raise CampaignError(f"the label {names[0]!r} is none of the classes {', '.join(classes)}")
     return list(classes).index(names[0])

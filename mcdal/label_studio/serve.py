@@ -22,6 +22,8 @@ from mcdal.label_studio.register import register
 from mcdal.label_studio.sync import Puller, Pusher, once
 
 LOOK_SECONDS = 1.0
+MOST_TASKS = 50
+"""More are not looked at one by one: a list gives a hundred at once."""
 PATIENCE = (5.0, 300.0)
 """Seconds until a server that did not answer is asked again: at first, and at most."""
 
@@ -59,7 +61,8 @@ class Between:
     def turn(self, wishes: list[Wish], say: Callable[[str], None]) -> None:
         """One look: pulls what is wished for, or all that changed where it is time; pushes where something new is asked."""
         numbers = [number for wish in wishes for number in wish.tasks]
-        if time.monotonic() >= self._next_pull or any(not wish.tasks for wish in wishes):
+        at_all = len(numbers) > MOST_TASKS or any(not wish.tasks for wish in wishes)
+        if at_all or time.monotonic() >= self._next_pull:
             report = self.puller.pull()
             self._next_pull = time.monotonic() + self.every
         elif numbers:
@@ -71,6 +74,7 @@ class Between:
         if self.beside.phase in ("training", "stopped"):
             say(self.beside.message)
         if (done := self.pusher.push()) is not None:
+            self.puller.saw(done.pulled)
             say("\n".join(done.lines()))
 
     def stop(self) -> None:

@@ -7,15 +7,17 @@ from datetime import datetime, timedelta
 
 from mcdal.campaign.definition import Opened
 from mcdal.campaign.progress import State, state
+from mcdal.campaign.sweep import sweep
 from mcdal.errors import McdalError
 from mcdal.label_studio.client import Client
 from mcdal.label_studio.connection import Connection
-from mcdal.label_studio.pull import Report, pull, pull_tasks
+from mcdal.label_studio.pull import pull, pull_tasks
 from mcdal.label_studio.push import Pushed, push
 from mcdal.label_studio.questions import wants
+from mcdal.label_studio.report import Report
 
 WHOLE_SECONDS = 600.0
-"""All annotations are looked at so often; in between only tasks that have changed."""
+"""So often a push looks at everything; in between only tasks that have changed are looked at."""
 OVERLAP_SECONDS = 60
 """Of looks at what has changed: a server may show a change later than the time that it writes on it."""
 
@@ -31,12 +33,17 @@ class Puller:
     _next_whole: float = field(default=0.0)
 
     def pull(self) -> Report:
-        whole = not self._newest or time.monotonic() >= self._next_whole
-        report = pull(self.campaign, self.client, self.connection, "" if whole else earlier(self._newest))
-        if whole:
-            self._next_whole = time.monotonic() + WHOLE_SECONDS
-        self._newest = max(self._newest, report.newest)
+        if not self._newest or time.monotonic() >= self._next_whole:
+            report = pull(self.campaign, self.client, self.connection)
+            self.saw(report)
+        else:
+            report = pull(self.campaign, self.client, self.connection, earlier(self._newest))
+            self._newest = max(self._newest, report.newest)
         return report
+
+    def saw(self, whole: Report) -> None:
+        """All annotations were looked at. Nothing of before counts: the server's clock may have been set back."""
+        self._newest, self._next_whole = whole.newest, time.monotonic() + 1.5 * WHOLE_SECONDS  # a push does it before
 
     def pull_tasks(self, numbers: list[int]) -> Report:
         return pull_tasks(self.campaign, self.client, self.connection, numbers)
@@ -44,7 +51,7 @@ class Puller:
 
 @dataclass
 class Pusher:
-    """Pushes whenever a new round is asked or more people are wanted, and now and then: images are answered elsewhere."""
+    """Pushes whenever a new round is asked, and now and then: images are answered elsewhere."""
 
     campaign: Opened
     client: Client
@@ -99,10 +106,14 @@ def once(tell: Callable[[str], None]) -> Callable[[str], None]:
 def _turn(puller: Puller, pusher: Pusher, train: Callable[[], object], tell: Callable[[str], None]) -> State:
     campaign = puller.campaign
     tell("\n".join(puller.pull().lines()))
+    campaign.ledger.settle()  # people who have left are waited for no more
+    if away := sweep(campaign):
+        tell(away)
     if state(campaign) == "full" or campaign.ledger.unexplained():
         train()
     done = pusher.push()
     if done is not None:
+        puller.saw(done.pulled)
         tell("\n".join(done.lines()))
     return state(campaign)
 

@@ -19,7 +19,7 @@ from mcdal.campaign.ledger import Given
 from mcdal.campaign.plans import audit_size
 from mcdal.campaign.progress import PICKED, accuracy, interval, state
 from mcdal.campaign.rows import agreed, did, labeled
-from mcdal.campaign.serve import sweep
+from mcdal.campaign.sweep import sweep
 from mcdal.campaign.tell import lines, status
 from mcdal.campaign.trainer import train
 from mcdal.encoders.base import Built

@@ -26,6 +26,7 @@ class FakeLabelStudio:
     projects: dict = field(default_factory=dict)
     tasks: dict = field(default_factory=dict)
     annotations: dict = field(default_factory=dict)
+    drafts: list = field(default_factory=list)
     users: dict = field(
         default_factory=lambda: {1: _user(1, "ann@example.org", "Ann"), 2: _user(2, "bob@example.org", "")}
     )
@@ -61,6 +62,10 @@ class FakeLabelStudio:
         there["updated_at"] = self._now()
         self._touch(there["task"])
 
+    def draft(self, task, user):
+        """Somebody has begun, and handed nothing in."""
+        self.drafts.append({"task": task, "user": user})
+
     def delete(self, annotation):
         self._touch(self.annotations.pop(annotation)["task"])
 
@@ -90,7 +95,7 @@ class FakeLabelStudio:
         if request.url.path == "/api/token/refresh/":
             good = json.loads(request.content)["refresh"] == "a.personal.token"
             return httpx.Response(200, json={"access": "short"}) if good else httpx.Response(401, json={})
-        if request.url.host != "label.test":
+        if request.url.host not in ("label.test", "localhost"):
             assert "authorization" not in request.headers
             return httpx.Response(200, content=b"x" * 10, headers={"content-type": "image/png"})
         if request.headers.get("authorization") not in (f"Token {TOKEN}", "Bearer short"):
@@ -128,7 +133,12 @@ class FakeLabelStudio:
         return httpx.Response(200, json=self.projects[number])
 
     def change_project(self, request, number):
-        self.projects[number] |= json.loads(request.content)
+        given = json.loads(request.content)
+        predictions = [p for t in self.tasks.values() if t["project"] == number for p in t["predictions"]]
+        if given.get("model_version") and given["model_version"] not in {p["model_version"] for p in predictions}:
+            said = {"model_version": ["Model version doesn't exist either as live model or as static predictions."]}
+            return httpx.Response(400, json={"validation_errors": said})
+        self.projects[number] |= given
         return httpx.Response(200, json=self.projects[number])
 
     def import_(self, request, project):
@@ -139,7 +149,7 @@ class FakeLabelStudio:
             number = next(self._number)
             numbers.append(number)
             self.tasks[number] = {
-                "id": number, "project": project, "data": one["data"], "overlap": 1, "is_labeled": False, "drafts": [],
+                "id": number, "project": project, "data": one["data"], "overlap": 1, "is_labeled": False,
                 "predictions": list(one.get("predictions", [])), "updated_at": self._now(),
             }  # fmt: skip
         predictions = sum(len(one.get("predictions", [])) for one in given)
@@ -220,6 +230,10 @@ class FakeLabelStudio:
         self.ml[number] = {"id": number, "state": "CO", "readable_state": "Connected", "error_message": None, **given}
         return self._refused() if self.deaf else httpx.Response(201, json=self.ml[number])
 
+    def change_ml(self, request, number):
+        self.ml[number] |= json.loads(request.content)
+        return httpx.Response(200, json=self.ml[number])
+
     def delete_ml(self, _, number):
         del self.ml[number]
         return httpx.Response(204)
@@ -233,6 +247,10 @@ class FakeLabelStudio:
         number = next(self._number)
         self.hooks[number] = {"id": number, **json.loads(request.content)}
         return httpx.Response(201, json=self.hooks[number])
+
+    def change_hook(self, request, number):
+        self.hooks[number] |= json.loads(request.content)
+        return httpx.Response(200, json=self.hooks[number])
 
     def delete_hook(self, _, number):
         del self.hooks[number]
@@ -265,9 +283,12 @@ class FakeLabelStudio:
     def _shown(self, task):
         mine = [dict(a) for a in self._of(task["id"])]
         cancelled = sum(a["was_cancelled"] for a in mine)
+        drafts = [draft for draft in self.drafts if draft["task"] == task["id"]]
         return {
             **task,
             "annotations": mine,
+            "drafts": [draft for draft in drafts if draft["user"] == 1],  # the token's owner
+            "draft_exists": bool(drafts),
             "total_annotations": len(mine) - cancelled,
             "cancelled_annotations": cancelled,
         }
@@ -296,9 +317,11 @@ ROUTES = [
     ("POST", "/api/storages/localfiles", F.make_storage),
     ("GET", "/api/ml", F.list_ml),
     ("POST", "/api/ml", F.make_ml),
+    ("PATCH", r"/api/ml/(\d+)", F.change_ml),
     ("DELETE", r"/api/ml/(\d+)", F.delete_ml),
     ("GET", "/api/webhooks/", F.list_hooks),
     ("POST", "/api/webhooks/", F.make_hook),
+    ("PATCH", r"/api/webhooks/(\d+)/", F.change_hook),
     ("DELETE", r"/api/webhooks/(\d+)/", F.delete_hook),
     ("GET", r"/data/.*", F.file),
 ]

@@ -1,5 +1,7 @@
 """Label Studio's run lengths: as its own library writes and reads them."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -110,6 +112,31 @@ def test_literal_blocks_and_soft_edges_are_read():
     bits += "0" + "10" + f"{len(values) - 1:08b}" + "".join(f"{v:08b}" for v in values)
     rle = [int(bits[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(bits), 8)]
     assert decode(rle, (2, 3)).tolist() == [[False, False, False], [True, True, True]]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 13)), min_size=1, max_size=30), st.randoms(use_true_random=False)
+)
+def test_blocks_begin_and_end_anywhere_in_a_pixel(blocks, draw):
+    values, bits = [], ""
+    for repeated, length in [*blocks, (False, -sum(n for _, n in blocks) % 4 or 4)]:
+        said = [draw.randrange(256)] if repeated else [draw.randrange(256) for _ in range(length)]
+        values += said * length if repeated else said
+        bits += f"{repeated:d}01{length - 1:04b}" + "".join(f"{v:08b}" for v in said)
+    head = f"{len(values):032b}{7:05b}" + "".join(f"{w - 1:04b}" for w in (3, 4, 8, 16))
+    rle = [int((head + bits)[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(head + bits), 8)]
+    assert decode(rle, (1, len(values) // 4)).tolist() == [[value >= 128 for value in values[3::4]]]
+
+
+def test_no_more_memory_is_taken_than_for_the_mask():
+    mask = np.zeros((3000, 4000), dtype=bool)
+    rle = encode(mask)
+    tracemalloc.start()
+    decode(rle, mask.shape)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.5 * mask.size
 
 
 GOOD = encode(np.eye(4, dtype=bool))

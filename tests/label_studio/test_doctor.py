@@ -4,6 +4,7 @@ import pytest
 
 from mcdal.campaign.definition import opened
 from mcdal.errors import CampaignError
+from mcdal.label_studio.backend import Login
 from mcdal.label_studio.connect import connect
 from mcdal.label_studio.doctor import diagnose
 from mcdal.label_studio.push import push
@@ -84,6 +85,28 @@ def test_images_that_are_none(look, server, monkeypatch):
     assert look()["image"].verdict == "wrong"
 
 
+@pytest.mark.parametrize(
+    "image", [None, 3, "http://10.0.0.1/admin", "/data/upload/../../api/users", "/data/local-files/?d=x"]
+)
+def test_only_addresses_that_push_gives_are_tried(look, server, image):
+    first = next(iter(server.tasks))
+    if image is None:
+        del server.tasks[first]["data"]["image"]
+    else:
+        server.tasks[first]["data"]["image"] = image
+    for task in list(server.tasks)[1:]:
+        del server.tasks[task]
+    before = len(server.asked)
+    found = look()["image"]
+    assert found.verdict == "wrong" and f"task {first} has {image!r}" in found.seen
+    assert not [path for path in server.asked[before:] if "/data/" in path or "admin" in path or "users" in path]
+
+
+def test_an_image_is_read_up_to_a_limit(look, server, monkeypatch):
+    monkeypatch.setattr("mcdal.label_studio.doctor_tasks.MOST_BYTES", 4)
+    assert look()["image"].seen.endswith("image/png, 4 bytes")
+
+
 def test_blocked_addresses_are_explained(look, server, client, pushed):
     server.blocks = True
     with pytest.raises(
@@ -110,6 +133,23 @@ def test_webhooks_that_are_refused_while_the_backend_is_taken(look, server, clie
 def test_a_backend_is_tried_and_taken_away_again(look, server):
     assert look(backend=BACKEND)["backend"].verdict == "look"  # this server makes no webhook with it
     assert server.ml == {} and server.hooks == {}
+
+
+def test_trying_a_backend_takes_away_nothing_that_was_there(look, server, client, pushed):
+    client.make_webhook({"url": f"{BACKEND}/webhook", "project": pushed.project, "headers": {"X": "own"}})
+    look(backend=BACKEND)
+    assert server.ml == {} and [hook["headers"] for hook in server.hooks.values()] == [{"X": "own"}]
+
+
+def test_a_changed_password_is_passed_on(server, client, pushed):
+    register(client, pushed, BACKEND, Login("studio", "old"))
+    before = len(server.asked)
+    register(client, pushed, BACKEND, Login("studio", "old"))
+    assert not [path for path in server.asked[before:] if not path.startswith("GET")]
+    new = Login("studio", "new")
+    register(client, pushed, BACKEND, new)
+    assert [backend["basic_auth_pass"] for backend in server.ml.values()] == ["new"]
+    assert [hook["headers"] for hook in server.hooks.values()] == [{"Authorization": new.header}]
 
 
 def test_a_backend_that_is_away_or_has_no_webhook(look, server, client, pushed):

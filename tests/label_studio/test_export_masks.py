@@ -71,7 +71,59 @@ def test_two_tasks_of_one_name_are_refused(client, server, project, tmp_path):
         export_masks(client, project, tmp_path)
 
 
-@pytest.mark.parametrize("id", ["../x.png", "/etc/x.png", "a/../../x.png", "..", "a\\..\\b.png", "x\0.png"])
+def test_one_damaged_annotation_ends_nothing(client, server, project, tmp_path):
+    odd = [
+        {**box("sky", 0, 0, 9, 9), "value": None}, {**box("sky", 0, 0, 9, 9), "value": {"rectanglelabels": 3}},
+        box("sky", 0, 1e308, 9, 9), box("sky", 0, 10**400, 9, 9), box({"a": 1}, 0, 0, 9, 9), box("sky", 0, 0, 9, 9, rotation="x"),
+    ]  # fmt: skip
+    for i, result in enumerate(odd):
+        server.annotate(scene(client, project, image=f"/data/{i}.jpg"), 1, result=[result])
+    server.annotate(scene(client, project, image="/data/text.jpg"), 1, result="nonsense")
+    for name in ("../bad", "x" * 300):
+        server.annotate(scene(client, project, image="x", mcdal_id=name), 1, result=[box("sky", 0, 0, 9, 9)])
+    server.annotate(scene(client, project, image="http://[::1"), 1, result=[box("sky", 0, 0, 9, 9)])
+    server.annotate(scene(client, project, image="/data/good.jpg"), 1, result=[box("sky", 0, 0, 9, 9)])
+    done = export_masks(client, project, tmp_path)
+    assert done.masks == 1 and [p.name for p in tmp_path.rglob("*.png")] == ["good.png"]
+    assert len(done.unused) == len(odd) + 4 and all(line.startswith("task ") for line in done.unused)
+
+
+def test_masks_that_no_annotation_backs_any_more_are_told(client, server, project, tmp_path):
+    tasks = [scene(client, project, image=f"/data/{i}.jpg") for i in range(2)]
+    numbers = [server.annotate(task, 1, result=[box("sky", 0, 0, 9, 9)]) for task in tasks]
+    assert export_masks(client, project, tmp_path).stale == []
+    server.delete(numbers[1])
+    done = export_masks(client, project, tmp_path)
+    assert (done.masks, done.stale) == (1, ["1.png"]) and "1 masks of before have no annotation" in "\n".join(
+        done.lines()
+    )
+
+
+def test_masks_of_other_classes_are_not_mixed(client, server, project, tmp_path):
+    server.annotate(scene(client, project, image="/data/a.jpg"), 1, result=[box("sky", 0, 0, 9, 9)])
+    export_masks(client, project, tmp_path)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    server.projects[project]["label_config"] = masks_interface(["sky", "road"], ["brushlabels"])
+    with pytest.raises(CampaignError, match=r"classes\.csv has other classes than the project"):
+        export_masks(client, project, tmp_path)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_classes_are_written_before_masks(client, server, project, tmp_path, monkeypatch):
+    server.annotate(scene(client, project, image="/data/a.jpg"), 1, result=[box("sky", 0, 0, 9, 9)])
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("mcdal.label_studio.export_masks._write", full)
+    with pytest.raises(OSError, match="no space"):
+        export_masks(client, project, tmp_path)
+    assert (tmp_path / "classes.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "id", ["../x.png", "/etc/x.png", "a/../../x.png", "..", "a\\..\\b.png", "x\0.png", "\udc80.png", "y" * 201]
+)
 def test_no_id_leads_out_of_the_folder(id):
     with pytest.raises(CampaignError, match="cannot be the name of a file"):
         mask_name({"id": 1, "data": {"mcdal_id": id}})
@@ -80,3 +132,9 @@ def test_no_id_leads_out_of_the_folder(id):
 def test_a_project_of_choices_has_no_masks(client, connection, tmp_path):
     with pytest.raises(CampaignError, match="no <BrushLabels>"):
         export_masks(client, connection.project, tmp_path)
+
+
+def test_only_the_ending_of_an_image_is_taken_off():
+    names = {"a/v1.0": "a/v1.0.png", "a/v1.0.JPG": "a/v1.0.png", "x.tar": "x.tar.png", "plain": "plain.png"}
+    for id, name in names.items():
+        assert mask_name({"id": 1, "data": {"mcdal_id": id}}) == name

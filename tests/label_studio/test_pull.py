@@ -1,11 +1,13 @@
 """What annotations say becomes answers, once; what is corrected or deleted there is so here."""
 
 import pytest
+from sqlalchemy import event
 
 from mcdal.campaign.door import Door
 from mcdal.campaign.ledger import Given
 from mcdal.campaign.rows import did, labeled
 from mcdal.errors import CampaignError
+from mcdal.label_studio.connect import connect
 from mcdal.label_studio.pull import pull, pull_tasks
 from mcdal.label_studio.push import push
 from mcdal.label_studio.questions import asked, stands
@@ -46,11 +48,11 @@ def test_pulling_again_changes_nothing(campaign, client, connection, server, tas
     for task in tasks[:5]:
         server.annotate(task, 1, "3")
     pull(campaign, client, connection)
-    before = stands(campaign, connection.stamp)
+    before = stands(campaign)
     for _ in range(2):
         report = pull(campaign, client, connection)
         assert report.changes == 0 and report.lines() == ["5 annotations: nothing new"]
-    assert stands(campaign, connection.stamp) == before and len(labeled(campaign)) == 5
+    assert stands(campaign) == before and len(labeled(campaign)) == 5
 
 
 def test_corrected_deleted_and_made_again(campaign, client, connection, server, tasks):
@@ -143,9 +145,8 @@ def test_a_partial_annotation_is_asked_of_somebody_else_and_counts_when_it_is_fi
     campaign, client, connection, server, tasks
 ):
     number = server.annotate(tasks[0], 1)
-    pull(campaign, client, connection)
     assert server.tasks[tasks[0]]["is_labeled"]
-    push(campaign, client, connection)
+    pull(campaign, client, connection)
     assert not server.tasks[tasks[0]]["is_labeled"] and server.tasks[tasks[0]]["overlap"] == 2
     value = [{"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": ["3"]}}]
     server.change(number, result=value)
@@ -217,6 +218,130 @@ def test_a_user_who_has_left_is_one_person_all_the_same(campaign, client, connec
     pull(campaign, client, connection)
     assert list(said(campaign, server, tasks[0])) == ["a user who has left Label Studio"]
     assert list(said(campaign, server, tasks[1])) == ["user 99 of Label Studio"]
+
+
+def test_answers_stay_those_of_a_user_who_was_deleted(campaign, client, connection, server, tasks):
+    numbers = [server.annotate(task, 2, "3") for task in tasks[:3]]
+    older = server.annotate(tasks[3], 2, "3")
+    pull(campaign, client, connection)
+    newer = server.annotate(tasks[3], 2, "4")
+    pull(campaign, client, connection)
+    before = stands(campaign)
+    del server.users[2]
+    for number in (*numbers, older, newer):  # Label Studio keeps annotations, and forgets who made them
+        server.annotations[number]["completed_by"] = None
+    report = pull(campaign, client, connection)
+    assert report.changes == 0 and stands(campaign) == before and len(labeled(campaign)) == 4
+    assert report.told["duplicate"] == [f"annotation {older} of {server.tasks[tasks[3]]['data']['mcdal_id']!r}"]
+
+
+def test_two_who_have_left_are_two(campaign, client, connection, server, tasks):
+    for choice in ("3", "4"):
+        server.annotate(tasks[0], None, choice)
+    pull(campaign, client, connection)
+    assert sorted(said(campaign, server, tasks[0]).values()) == [("label", 3), ("label", 4)]
+
+
+def test_a_user_whose_address_was_changed_is_the_same_person(campaign, client, connection, server, tasks):
+    for task in tasks[:2]:
+        server.annotate(task, 1, "3")
+    pull(campaign, client, connection)
+    before = stands(campaign)
+    server.users[1] = {**server.users[1], "email": "ann.smith@example.org"}
+    assert pull(campaign, client, connection).changes == 0 and stands(campaign) == before
+    server.annotate(tasks[2], 1, "3")
+    pull(campaign, client, connection)
+    assert [p.name for p in did(campaign)] == ["Ann"]
+
+
+def test_an_older_annotation_stays_behind_what_its_author_said_since_elsewhere(
+    campaign, client, connection, server, tasks
+):
+    data = [server.tasks[task]["data"] for task in tasks[:2]]
+    server.annotate(tasks[0], 1, "3")
+    unseen = server.annotate(tasks[1], 1, "3")
+    server.annotations[unseen]["task"] = 0  # not pulled yet
+    pull(campaign, client, connection)
+    other, _ = connect(campaign, client, client.make_project({**server.projects[1]})["id"], None, "", None)
+    copies = client.import_tasks(other.project, [{"data": each} for each in data])
+    for copy in copies:
+        newest = server.annotate(copy, 1, "5")
+    assert pull(campaign, client, other).changes == 2
+    server.annotations[unseen]["task"] = tasks[1]
+    again = pull(campaign, client, connection)
+    assert again.changes == 0 and said(campaign, server, tasks[0]) == said(campaign, server, tasks[1]) == {
+        "Ann": ("label", 5)
+    }
+    server.change(unseen, "6")
+    assert pull(campaign, client, connection).kinds["corrected"] == 1
+    assert said(campaign, server, tasks[1]) == {"Ann": ("label", 6)}
+    assert pull(campaign, client, other).changes == 0 and newest
+
+
+def test_what_somebody_says_later_on_the_page_stays(campaign, client, connection, server, tasks):
+    """A link of `mcdal campaign invite --person` lets a user of Label Studio in on the page as well."""
+    number = server.annotate(tasks[0], 1, "3")
+    pull(campaign, client, connection)
+    (ann,) = Door(campaign.ledger, campaign.secret).people()
+    campaign.ledger.answer(ann.person_id, [Given("page", server.tasks[tasks[0]]["data"]["mcdal_id"], "label", 5)])
+    assert pull(campaign, client, connection).changes == 0
+    assert said(campaign, server, tasks[0]) == {"Ann": ("label", 5)}
+    server.change(number, "6")
+    pull(campaign, client, connection)
+    assert said(campaign, server, tasks[0]) == {"Ann": ("label", 6)}
+
+
+@pytest.mark.parametrize("key", ["ls/{stamp}/{task}/{next}/2027-01-01", "ls/{stamp}/x/y/z", "ls/{stamp}/1", "ls/"])
+def test_keys_that_others_make_up_are_not_taken_for_annotations(campaign, client, connection, server, tasks, key):
+    eve = join(campaign, "Eve")
+    id = server.tasks[tasks[1]]["data"]["mcdal_id"]
+    made_up = key.format(stamp=connection.stamp, task=tasks[0], next=next(server._number) + 1)
+    campaign.ledger.answer(eve, [Given(made_up, id, "label", 1)])
+    server.annotate(tasks[0], 1, "3")
+    assert pull(campaign, client, connection).kinds["new"] == 1
+    assert said(campaign, server, tasks[0]) == {"Ann": ("label", 3)}
+    assert said(campaign, server, tasks[1]) == {"Eve": ("label", 1)}
+
+
+def test_a_late_answer_to_what_was_ended_is_told(campaign, client, connection, server, tasks):
+    id = server.tasks[tasks[0]]["data"]["mcdal_id"]
+    campaign.ledger.withdraw([id], "ended")
+    server.annotate(tasks[0], 1, "3")
+    report = pull(campaign, client, connection)
+    assert (report.kinds["new"], report.kinds["late"], report.kinds["asked again"]) == (1, 1, 0)
+    assert server.tasks[tasks[0]]["is_labeled"]
+
+
+def test_answers_are_recorded_in_few_transactions_and_of_one_image_in_their_order(
+    campaign, client, connection, server, tasks, monkeypatch
+):
+    for i, task in enumerate(tasks[:10]):  # by turns: each change of person was a transaction
+        server.annotate(task, 1 + i % 2, "3")
+    server.annotate(tasks[0], 2, "4")
+    calls, real = [], type(campaign.ledger).answer
+
+    def counted(self, person, given):
+        calls.append([g.sample_id for g in given])
+        return real(self, person, given)
+
+    monkeypatch.setattr(type(campaign.ledger), "answer", counted)
+    assert pull(campaign, client, connection).kinds["new"] == 11
+    assert [len(ids) for ids in calls] == [5, 5, 1]
+    first = server.tasks[tasks[0]]["data"]["mcdal_id"]
+    assert [first in ids for ids in calls].count(True) == 2 and calls[-1] == [first]
+    assert asked(campaign)[first].closed and next(r.number for r in labeled(campaign) if r.sample_id == first) == 3
+
+
+def test_many_keys_are_looked_up_at_once(campaign, client, connection, server, tasks):
+    for task in tasks:
+        server.annotate(task, 1, "3")
+    pull(campaign, client, connection)
+    statements = []
+    with campaign.database.read() as reading:
+        engine = reading.engine
+    event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    pull(campaign, client, connection)
+    assert len(statements) < 25 < len(tasks)
 
 
 def test_people_who_were_removed_are_listened_to_no_more(campaign, client, connection, server, tasks):

@@ -1,9 +1,12 @@
 """What is asked becomes tasks, once, in the order that Label Studio gives out."""
 
+import json
+
 import pytest
 
 from mcdal.campaign.definition import opened
 from mcdal.campaign.ledger import Given, Question
+from mcdal.campaign.trainer import train
 from mcdal.errors import CampaignError
 from mcdal.label_studio.connect import connect
 from mcdal.label_studio.images import by_address, local
@@ -25,21 +28,46 @@ def test_people_are_given_images_in_the_order_of_the_campaign(campaign, client, 
     assert server.tasks[server.task_of(ranked[0])]["data"]["image"] == f"https://img.test/{ranked[0]}"
 
 
-def test_audit_images_look_like_all_others(campaign, client, connection, server):
+def test_audit_images_look_like_all_others(photos, tmp_path, client, server):
+    """Whatever the page or its programs show of a task, though two people are asked of each audit image."""
+    begin(tmp_path / "c", photos[0], audit_answers=2, double=0.0)
+    train(tmp_path / "c", "cpu")
+    with opened(tmp_path / "c") as campaign:
+        made, _ = connect(campaign, client, None, "url", "https://img.test/{id}", None)
+        push(campaign, client, made)
+        kept = {q.sample_id for q in campaign.ledger.of_round(0) if q.arm == "audit"}
+        assert {q.wanted for q in asked(campaign).values()} == {1, 2}
+        shown = {True: set(), False: set()}
+        for task in client.tasks(made.project):
+            own = task.pop("data"), task.pop("predictions")
+            assert list(own[0]) == ["image", "mcdal_id", "mcdal_rank", "mcdal_round"]
+            (prediction,) = own[1]
+            del prediction["score"], task["id"], task["updated_at"]  # in the order of the tasks
+            shown[own[0]["mcdal_id"] in kept].add(json.dumps([task, prediction], sort_keys=True))
+        assert shown[True] == shown[False] and len(shown[True]) == 1
+
+
+def test_a_second_person_is_asked_only_when_the_first_has_answered(campaign, client, connection, server):
     push(campaign, client, connection)
-    kept = {q.sample_id for q in campaign.ledger.of_round(0) if q.arm == "audit"}
-    shapes = {id in kept: set() for id in server.ids()}
-    for task in server.tasks.values():
-        (only,) = task["predictions"]
-        shapes[task["data"]["mcdal_id"] in kept].add((tuple(task["data"]), tuple(only), only["result"] == []))
-    assert shapes[True] == shapes[False] and len(shapes[True]) == 1
+    twice = [q.sample_id for q in asked(campaign).values() if q.wanted == 2]
+    once = server.task_of(next(q.sample_id for q in asked(campaign).values() if q.wanted == 1))
+    tasks = [server.task_of(id) for id in twice]
+    assert {task["overlap"] for task in server.tasks.values()} == {1}
+    server.annotate(once, 2, "3")
+    server.annotate(tasks[0], 1, "3")
+    assert pull(campaign, client, connection).kinds["asked again"] == 1
+    assert [server.tasks[n]["overlap"] for n in (tasks[0], once, tasks[1])] == [2, 1, 1]
+    assert server.next(connection.project, 1)["id"] != tasks[0]
+    server.annotate(tasks[0], 2, "3")
+    pull(campaign, client, connection)
+    assert asked(campaign)[twice[0]].closed and server.tasks[tasks[0]]["is_labeled"]
 
 
 def test_a_second_push_makes_nothing_and_few_calls(campaign, client, connection, server):
     push(campaign, client, connection)
     before, calls = {k: dict(v) for k, v in server.tasks.items()}, client.calls
     again = push(campaign, client, connection)
-    assert (again.made, again.scored, again.removed, again.asked_again, again.there) == (0, 0, 0, 0, 35)
+    assert (again.made, again.scored, again.removed, again.there) == (0, 0, 0, 35)
     assert server.tasks == before and client.calls - calls == 2
 
 
@@ -89,22 +117,70 @@ def test_two_people_are_asked_where_two_are_wanted_and_a_third_where_they_differ
     push(campaign, client, connection)
     twice = next(q.sample_id for q in asked(campaign).values() if q.wanted == 2)
     task = server.task_of(twice)
-    assert server.tasks[task]["overlap"] == 2
-    for other in (1, 2):
-        join(campaign, f"P{other}")
-        server.annotate(task, other, str(other))
     server.users[3] = {**server.users[1], "id": 3, "email": "cy@example.org"}
     started = server.task_of(next(q.sample_id for q in asked(campaign).values() if q.wanted == 1))
     server.annotate(started, 3, "3")
+    for other in (1, 2):
+        join(campaign, f"P{other}")
+        server.annotate(task, other, str(other))
     assert server.tasks[task]["is_labeled"]
+    before = len(server.asked)
     pull(campaign, client, connection)
     assert asked(campaign)[twice].wanted == 3
-    assert push(campaign, client, connection).asked_again >= 1
     assert (server.tasks[task]["overlap"], server.tasks[task]["is_labeled"]) == (3, False)
+    assert [path for path in server.asked[before:] if "PATCH" in path] == [f"PATCH /api/tasks/{task}"]
     assert server.next(connection.project, 1)["id"] != task
     server.annotate(task, 3, "2")
     pull(campaign, client, connection)
     assert asked(campaign)[twice].closed
+
+
+def test_nobody_is_asked_for_what_was_answered_since_the_last_pull(campaign, client, connection, server):
+    push(campaign, client, connection)
+    task = server.task_of(next(q.sample_id for q in asked(campaign).values() if q.wanted == 1))
+    server.annotate(task, 1, "3")
+    before = len(server.asked)
+    done = push(campaign, client, connection)
+    assert done.pulled.kinds["new"] == 1 and "1 new" in done.lines()[0]
+    assert (server.tasks[task]["overlap"], server.tasks[task]["is_labeled"]) == (1, True)
+    assert server.asked[before:].count("GET /api/tasks") == 1
+
+
+def test_of_two_tasks_of_one_image_one_is_asked_again(campaign, client, connection, server):
+    push(campaign, client, connection)
+    for person in ("Cy", "Di"):
+        join(campaign, person)
+    twice = next(q.sample_id for q in asked(campaign).values() if q.wanted == 2)
+    task = server.task_of(twice)
+    (copy,) = client.import_tasks(connection.project, [{"data": server.tasks[task]["data"], "predictions": []}])
+    server.annotate(task, 1, "3")
+    server.annotate(copy, 2, "4")
+    push(campaign, client, connection)
+    assert not asked(campaign)[twice].closed
+    assert [(server.tasks[n]["overlap"], server.tasks[n]["is_labeled"]) for n in (task, copy)] == [
+        (2, False),
+        (1, True),
+    ]
+
+
+def test_what_somebody_else_has_begun_is_not_taken_away(campaign, client, connection, server):
+    """The list has drafts of the token's owner alone, and somebody may begin after it was read."""
+    push(campaign, client, connection)
+    ann = join(campaign, "Ann")
+    first, second, third = [q.sample_id for q in campaign.ledger.next(ann, 8) if q.wanted == 1][:3]
+    for id in (first, second, third):
+        campaign.ledger.answer(ann, [Given(f"key-{id}", id, "label", 1)])
+    server.draft(server.task_of(first), 2)
+    real, started = client.tasks, []
+
+    def listed(*given):
+        found = list(real(*given))
+        started.append(server.annotate(server.task_of(second), 2, "3"))
+        return iter(found)
+
+    client.tasks = listed
+    assert push(campaign, client, connection).removed == 1
+    assert {first, second} <= set(server.ids()) and third not in server.ids() and started
 
 
 def test_guesses_are_sent_only_where_people_may_see_them(campaign, client, connection, server):
@@ -138,6 +214,26 @@ def test_images_are_sent_where_nothing_else_is_said_and_broken_ones_are_named(ca
     assert len(images) == 35 and all(i.startswith(f"/data/upload/{made.project}/") for i in images)
     push(campaign, client, made)
     assert len(server.uploads) == 35
+
+
+def test_a_push_that_is_cut_off_has_made_the_tasks_of_the_images_that_it_sent(
+    campaign, client, server, photos, monkeypatch
+):
+    made, _ = connect(campaign, client, None, "upload", "", None)
+    real, sent = client.upload, []
+
+    def once(project, files):
+        if sent:
+            raise KeyboardInterrupt
+        sent.extend(files)
+        return real(project, files)
+
+    monkeypatch.setattr(client, "upload", once)
+    with pytest.raises(KeyboardInterrupt):
+        push(campaign, client, made)
+    monkeypatch.undo()
+    assert len(server.tasks) == len(sent) == 25
+    assert push(campaign, client, made).made == 10 and len(server.uploads) == 35
 
 
 def test_images_from_the_servers_own_disk(campaign, client, server, photos):

@@ -1,21 +1,26 @@
 """Turns of the loop: what is new is done, problems of the server are outlived, and commands say it in a line."""
 
 import json
+from datetime import datetime
 
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from mcdal.campaign.ledger import Question
 from mcdal.campaign.trainer import train
 from mcdal.campaign.web import Beside
+from mcdal.campaign_tables import people
 from mcdal.cli import app
 from mcdal.errors import CampaignError
 from mcdal.label_studio.backend import Wish
 from mcdal.label_studio.client import Client
 from mcdal.label_studio.connection import FILE_NAME, TOKEN
 from mcdal.label_studio.push import push
+from mcdal.label_studio.questions import asked
 from mcdal.label_studio.serve import Between
 from mcdal.label_studio.sync import Puller, Pusher, earlier, once, sync
+from tests.campaign.conftest import join
 from tests.label_studio.fake import TOKEN as FAKE_TOKEN
 from tests.label_studio.fake import URL
 
@@ -40,6 +45,30 @@ def test_one_turn_pulls_trains_and_pushes_the_next_round(campaign, client, conne
     assert "mcdal-r1: 10 new tasks, 0 were there already" in said[-1]
     first = campaign.ledger.of_round(1)[0].sample_id
     assert server.next(connection.project, 1)["data"]["mcdal_id"] == first
+
+
+def test_images_that_have_gone_and_people_who_have_left_are_waited_for_no_more(
+    campaign, client, connection, server, both, photos
+):
+    """Ann and Bob differ about an image, and are gone for an hour: nobody else comes."""
+    said = []
+    campaign.ledger.ask([Question("not/there.png", 0, 99, "start")])
+    sync(*both, lambda: pytest.fail("no round is full"), said.append, None)
+    assert campaign.ledger.withdrawn() == ["not/there.png"] and len(server.tasks) == 35
+    for task in list(server.tasks.values()):
+        truth = photos[1][task["data"]["mcdal_id"]]
+        server.annotate(task["id"], 1, str(truth))
+        if asked(campaign)[task["data"]["mcdal_id"]].wanted == 2:
+            server.annotate(task["id"], 2, str((truth + 1) % 10))
+    join(campaign, "Cy")  # a third person, who could be asked
+    both[0].pull()
+    assert campaign.ledger.waits()
+    p = people.c
+    with campaign.database.write() as connection_:
+        connection_.execute(update(people).where(p.name == "Cy").values(joined_at=datetime(2020, 1, 1)))
+    trained = []
+    assert sync(*both, lambda: trained.append(1), said.append, None) == "full" and trained == [1]
+    assert not campaign.ledger.waits()
 
 
 def test_watching_goes_on_where_the_server_is_away_for_a_while(server, both, monkeypatch):
@@ -118,6 +147,37 @@ def test_wishes_that_a_server_that_is_away_does_not_hear_are_made_up_for(
     assert sum("does not answer" in line for line in said) == 2 and "1 annotations: 1 new" in "\n".join(said)
 
 
+def test_many_wishes_are_one_look(campaign, server, connection, both):
+    between = Between(*both, Beside(), print, every=3600.0)
+    between.turn([], print)
+    before = len(server.asked)
+    between.turn([Wish((number,)) for number in range(1000, 1051)], print)
+    assert server.asked[before:] == ["GET /api/projects/1", "GET /api/tasks"]
+
+
+def test_a_push_is_a_look_at_everything_and_no_disagreement_is_a_push(campaign, server, connection, both):
+    puller, pusher = both
+    done = pusher.push()
+    puller.saw(done.pulled)
+    twice = next(q.sample_id for q in asked(campaign).values() if q.wanted == 2)
+    join(campaign, "Cy")
+    for user in (1, 2):
+        server.annotate(server.task_of(twice), user, str(user))
+    before = len(server.asked)
+    report = puller.pull()
+    assert report.annotations == 2 and asked(campaign)[twice].wanted == 3 and pusher.push() is None
+    assert server.asked[before:].count("GET /api/tasks") == 1
+
+
+def test_a_clock_of_the_server_that_was_set_back_is_followed(campaign, server, connection, both):
+    puller, pusher = both
+    pusher.push()
+    puller._newest, puller._next_whole = "2030-01-01T00:00:00Z", 0.0
+    puller.pull()
+    server.annotate(next(iter(server.tasks)), 1, "3")
+    assert puller.pull().kinds["new"] == 1
+
+
 def test_times_and_words_that_were_said():
     assert earlier("2026-11-26T14:10:50.387126Z") == "2026-11-26T14:09:50.387126Z"
     said = []
@@ -168,6 +228,8 @@ def test_from_the_command_line(run, campaign, server):
         (["connect", "--url", URL], TOKEN),
         (["connect", "--url", "x", "--token", "t"], "begins with http"),
         (["connect", "--url", URL, "--token", "t", "--image-url", "u", "--local-root", "."], "give one of them"),
+        (["connect", "--url", URL, "--token", "t", "--image-url", "u", "--upload"], "give one of them"),
+        (["connect", "--url", "http://u:pw@x", "--token", "t"], "without a user"),
         (["doctor", "--url", URL], "give the folder of a campaign, or --url"),
         (["serve", "--user", "x"], "belong together"),
     ],
