@@ -95,7 +95,7 @@ def play(folder: Path, truth: Mapping[str, int], kills: int) -> tuple[list[Annot
             thread.start()
         draw = random.Random(0)
         while any(thread.is_alive() for thread in threads) and not finished(folder):
-            time.sleep(draw.uniform(2.0, 12.0))
+            time.sleep(draw.uniform(0.5, 5.0))
             if sum(done.values()) < kills:
                 kind = KINDS[sum(done.values()) % 3]
                 kill(server, folder, kind)
