@@ -33,7 +33,7 @@ from mcdal.testing import fake_config, fake_trained
 from mcdal.values import Rows
 from mcdal.writing import write_atomically
 from tests.runs import content
-from tests.test_store import open_folder, somebody_else  # noqa: F401
+from tests.test_sqlite import open_folder, somebody_else  # noqa: F401
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and permissions are another matter here")
 

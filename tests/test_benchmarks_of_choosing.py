@@ -7,7 +7,9 @@ from benchmarks import clustering, scores
 from benchmarks.side_by_side import Check
 
 
-@pytest.mark.parametrize("score", scores.OURS)
+@pytest.mark.parametrize(
+    "score", [s if s == "discrepancy" else pytest.param(s, marks=pytest.mark.slow) for s in scores.OURS]
+)
 def test_scores_are_compared_with_every_candidate(score):
     found = scores.score_check(score, 400, 10, 2)
     assert found.value > 0 and all(name in found.detail for name in scores.CANDIDATES[score])

@@ -86,6 +86,7 @@ def test_a_model_that_is_too_sure_is_mended_and_one_that_is_right_is_left():
     assert calibrate(3 * logits, y) == mended, "the same labels, the same numbers"
 
 
+@pytest.mark.slow
 def test_the_interval_covers_what_many_labels_show():
     """The error of a model that is three times too sure, known from many labels, in intervals of 300 at a time."""
     logits, y = drawn(60_000, seed=5)

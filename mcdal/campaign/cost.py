@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 
 from mcdal.campaign.definition import Campaign, Opened
-from mcdal.campaign.importing import OF_FILES
 from mcdal.campaign.progress import PICKED
+from mcdal.campaign.questions import OF_FILES
 from mcdal.campaign_tables import answers, questions, standing
 from mcdal.errors import CampaignError
 

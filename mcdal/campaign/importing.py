@@ -11,6 +11,7 @@ from mcdal.campaign.definition import Opened
 from mcdal.campaign.door import Door
 from mcdal.campaign.images import list_images
 from mcdal.campaign.ledger import Given, Question
+from mcdal.campaign.questions import OF_FILES
 from mcdal.errors import CampaignError
 from mcdal.pool.decode import EXTENSIONS
 
@@ -18,8 +19,6 @@ Labels: TypeAlias = Sequence[tuple[str, str]]
 """Ids with the names of their classes."""
 
 NAMED = 10
-OF_FILES = "file/"
-"""The keys of answers from files begin with it: nobody has looked at an image for them."""
 AT_ONCE = 1_000
 
 

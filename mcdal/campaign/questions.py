@@ -8,6 +8,9 @@ from typing import Any, Literal
 Arm = Literal["start", "strategy", "control", "easy", "rare", "audit", "given"]
 """Why an image is asked about; rare: likely of a class that was added; given: it was not, its label came from a file."""
 
+OF_FILES = "file/"
+"""The keys of answers from files begin with it: nobody has looked at an image for them."""
+
 
 @dataclass(frozen=True)
 class Question:

@@ -197,6 +197,7 @@ class Scored(Strategy):
         return tuple(dict.fromkeys([*super().needs, *also]))
 
 
+@dataclass(frozen=True)
 class Beside(Strategy):
     """What mixes samples into the batches of a strategy (`Config.easy`, `Config.rare`): it may pick fewer than are asked for."""
 

@@ -15,7 +15,9 @@ def tiny(monkeypatch):
     monkeypatch.setattr(overhead, "keep_memory", lambda: None)
 
 
-@pytest.mark.parametrize("source", overhead.SOURCES)
+@pytest.mark.parametrize(
+    "source", [pytest.param(s, marks=pytest.mark.slow) if s == "jpegs" else s for s in overhead.SOURCES]
+)
 def test_each_source(tiny, source):
     found, medians = overhead.measured("tiny", (source,), overhead.Images32(300), 1, quick=True)
     names = [check.name.split(",")[0] for check in found]

@@ -77,7 +77,7 @@ def rounds_of(campaign):
     return asked
 
 
-@pytest.mark.parametrize("strategy", ["margin", "core_set", "badge"])
+@pytest.mark.parametrize("strategy", ["margin", "core_set", pytest.param("badge", marks=pytest.mark.slow)])
 def test_a_batch_holds_one_of_several_that_look_the_same(twins, tmp_path, strategy):
     root, truth = twins
     begin(tmp_path / "c", root, budget=40, start=10, batch=15, audit=10.0, size=32, near=NEAR, strategy=strategy)

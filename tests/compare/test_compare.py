@@ -129,6 +129,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(file):
         assert content(out)[table] == content(whole)[table]
 
 
+@pytest.mark.slow
 def test_a_process_that_prints_anything_and_leaves_others_behind_ends_all_the_same(file):
     begun = time.monotonic()
     done, _ = compare(file, f"random,{file}:Loud", "--seeds", "0", "--json")
