@@ -223,13 +223,12 @@ class Site:
         definition, ledger = self.campaign.campaign, self.ledger
         round = ledger.last_round()
         of_round = ledger.progress(round)
-        # As of the round before: a number that stands still with one answer in ten would tell which images are of the audit.
-        picked = ledger.progress(arms=PICKED, before=round or 0)
-        found = accuracy(self.campaign)
-        waiting = of_round.closed < of_round.asked
-        phase = "labeling" if waiting and self.beside.phase != "stopped" else self.beside.phase
-        if finished_rounds(self.campaign) >= definition.rounds:
+        found, waits = accuracy(self.campaign), ledger.waits()
+        phase = "labeling" if waits and self.beside.phase != "stopped" else self.beside.phase
+        if not waits and finished_rounds(self.campaign) >= definition.rounds:
             phase = "finished"
+        # As of the round before: a number that stands still with one answer in ten would tell which images are of the audit.
+        picked = ledger.progress(arms=PICKED, before=None if phase == "finished" else round or 0)
         return {
             "csrf": self.door.csrf(who.session),
             "campaign": definition.name,
