@@ -94,6 +94,11 @@ class Campaign:
             )
 
     @property
+    def starts_at_random(self) -> bool:
+        """Whether the start set is a random sample; not where a strategy picks it from features."""
+        return dict(self.settings).get("cold_start", "null") == "null"
+
+    @property
     def rounds(self) -> int:
         """A first one, then batches until the budget is spent; the audit images are not of it."""
         return 1 + -(-(self.budget - self.start) // self.batch)

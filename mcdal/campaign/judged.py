@@ -57,7 +57,7 @@ def curves(campaign: Opened, draws: int = DRAWS, seed: int = 0) -> tuple[Curve, 
     points = {key: (found[0][0], _mixed([a for _, a in found], random)) for key, found in sorted(right.items())}
     picked = {round: point for (arm, round), point in points.items() if arm == "picked"}
     drawn = {round: point for (arm, round), point in points.items() if arm == "random"}
-    if drawn and 0 in picked and picked[0][0] == _start(campaign):
+    if drawn and 0 in picked and campaign.campaign.starts_at_random and picked[0][0] == _start(campaign):
         drawn = {0: picked[0], **drawn}
     return _curve(picked), _curve(drawn), n
 

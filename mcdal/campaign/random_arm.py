@@ -36,15 +36,18 @@ def asked(campaign: Opened) -> list[Asked]:
     return sorted(rows, key=lambda row: row.round)
 
 
-def random_arm(rows: Sequence[Asked], pool_size: int, round: int, seed: int) -> list[Asked]:
+def random_arm(
+    rows: Sequence[Asked], pool_size: int, round: int, seed: int, starts_at_random: bool = True
+) -> list[Asked]:
     """A random sample without replacement of the whole pool, as far as labels of rounds up to this one allow.
 
-    It begins with the start set. The control images of a later round were drawn among what had no label then; a draw among all
-    images hits one of those that have a label already with the probability that is their share, and then it costs nothing.
+    It begins with the start set, if that is a random sample. The control images of a later round were drawn among what had no
+    label then; a draw among all images hits one of those that have a label already with the probability that is their share,
+    and then it costs nothing.
     pool_size: images that might have been drawn. Of a pool that grew, earlier draws could not know the images of today.
     """
-    arm = [row for row in rows if row.round == 0 and row.arm == "start"]
-    spare = [row for row in rows if row.round == 0 and row.arm != "start"]  # labeled, and not in the arm
+    arm = [row for row in rows if row.round == 0 and row.arm == "start" and starts_at_random]
+    spare = [row for row in rows if row.round == 0 and not (row.arm == "start" and starts_at_random)]
     for number in range(1, round + 1):
         batch = [row for row in rows if row.round == number]
         free = pool_size - len(arm) - len(spare)

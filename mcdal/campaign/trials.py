@@ -64,11 +64,7 @@ class Trials:
 
     def _one(self, rows: list[Asked], round: int, arm: Arm, repeat: int) -> None:
         self._give_way()
-        chosen = (
-            [row for row in rows if row.round <= round]
-            if arm == "picked"
-            else random_arm(rows, len(self.pool), round, self.plan.seed)
-        )
+        chosen = [row for row in rows if row.round <= round] if arm == "picked" else self._random(rows, round)
         labels = {row.sample_id: row.value for row in chosen if row.value is not None}
         said: dict[str, int] = {}
         if self._says_something_new(rows, round, arm, labels):
@@ -86,9 +82,10 @@ class Trials:
         """Whether there are labels, and of the random ones more than a round before."""
         if arm == "picked" or not labels:
             return bool(labels)
-        return len(random_arm(rows, len(self.pool), round - 1, self.plan.seed)) < len(
-            random_arm(rows, len(self.pool), round, self.plan.seed)
-        )
+        return len(self._random(rows, round - 1)) < len(self._random(rows, round))
+
+    def _random(self, rows: list[Asked], round: int) -> list[Asked]:
+        return random_arm(rows, len(self.pool), round, self.plan.seed, self.campaign.campaign.starts_at_random)
 
     def _state_of(self, round: int, arm: Arm, repeat: int) -> Path:
         return self.campaign.folder / "runs" / self.plan.run_id / f"trial_{round}_{arm}_{repeat}.pt"

@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +70,17 @@ def test_of_earlier_rounds_the_random_arm_is_the_beginning():
     for before, after in pairwise(arms):
         assert after[: len(before)] == before and len(after) > len(before)
     assert [row.arm for row in arms[0]] == ["start"] * 4
+
+
+def test_a_start_set_that_a_strategy_picked_is_no_random_sample():
+    rows = played(40, np.random.default_rng(2))
+    arm = random_arm(rows, 40, 3, 5, starts_at_random=False)
+    assert random_arm(rows, 40, 0, 5, starts_at_random=False) == []
+    control = [row for row in rows if row.arm == "control"]
+    assert [row for row in arm if row.arm == "control"] == control
+    known = {"budget": 10, "start": 5, "batch": 5, "audit": 5, "audit_below": 0.5}
+    assert Campaign("c", Path(), **known).starts_at_random
+    assert not Campaign("c", Path(), **known, settings=(("cold_start", "typiclust"),)).starts_at_random
 
 
 def law(labels, limit, fall, exponent, images, rng, scatter=0.0, draws=400):
