@@ -57,6 +57,7 @@ LEVELS = [
         "device",
         "replay",
         "statistics",
+        "extras",
         "stopping",
         "streams",
         "events",

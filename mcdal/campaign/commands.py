@@ -1,13 +1,12 @@
 """`mcdal campaign ...`: a few lines each."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mcdal.errors import CampaignError
+from mcdal.extras import with_web
 from mcdal.stopping import stoppable
 
 app = typer.Typer(no_args_is_help=True, help="Labeling with people: they answer on a page, training goes on beside it.")
@@ -165,7 +164,7 @@ def serve(
     train: Annotated[bool, typer.Option("--train/--no-train", help="Train and pick, or leave that to another.")] = True,
 ) -> None:
     """Show the page for labeling; train and pick beside it."""
-    with _with_web():
+    with with_web():
         from mcdal.campaign.serve import serve as run
 
         run(folder, host, port, name or [], device, lambda link: typer.echo(f"come in (once): {link}"), train)
@@ -194,7 +193,7 @@ def invite(
     person: Annotated[str | None, typer.Option("--person", help="Let this person in again, on another device.")] = None,
 ) -> None:
     """Make a link that lets people in."""
-    with _with_web():
+    with with_web():
         from mcdal.campaign.definition import opened
         from mcdal.campaign.door import Door
 
@@ -207,7 +206,7 @@ def invite(
 @app.command()
 def remove(folder: Folder, person: Annotated[str, typer.Argument(help="Their name.")]) -> None:
     """Let somebody in no longer; what they answered stays, and nothing waits for them."""
-    with _with_web():
+    with with_web():
         from mcdal.campaign.definition import opened
         from mcdal.campaign.door import Door
 
@@ -259,7 +258,7 @@ def import_(
     by: Annotated[str, typer.Option("--by", help="The name that the labels are kept under.")] = "import",
 ) -> None:
     """Take labels that others have given; what the campaign does not know is named, and nothing is taken then."""
-    with _with_web():
+    with with_web():
         from mcdal.campaign.definition import opened
         from mcdal.campaign.importing import import_labels
 
@@ -323,14 +322,3 @@ def class_names(given: str) -> list[str]:
     if twice:
         raise CampaignError(f"the class {twice[0]!r} is named twice")
     return names
-
-
-@contextmanager
-def _with_web() -> Iterator[None]:
-    """CampaignError that names the extra to install where it is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in ("fastapi", "uvicorn", "itsdangerous", "starlette"):
-            raise
-        raise CampaignError(f"the page needs {error.name}: pip install 'mcdal[web]'") from error

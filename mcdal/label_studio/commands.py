@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mcdal.errors import CampaignError
+from mcdal.extras import with_web
 from mcdal.stopping import stoppable
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def serve(
     device: Device = "auto",
 ) -> None:
     """Be the ML backend: predictions, webhooks; pull, train and push beside it."""
-    with stoppable(), _with_web():
+    with stoppable(), with_web("the backend", "web,label-studio"):
         from mcdal.label_studio.backend import Login
         from mcdal.label_studio.serve import serve as run
 
@@ -212,14 +213,3 @@ def _connected(folder: Path) -> "Iterator[tuple[Opened, Client, Connection]]":
         connection = read_connection(folder)
         with connection.client() as client:
             yield campaign, client, connection
-
-
-@contextmanager
-def _with_web() -> Iterator[None]:
-    """CampaignError that names the extra to install where it is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in ("fastapi", "uvicorn", "itsdangerous", "starlette"):
-            raise
-        raise CampaignError(f"the backend needs {error.name}: pip install 'mcdal[web,label-studio]'") from error
