@@ -14,7 +14,7 @@ import yaml as real_yaml
 from mcdal.campaign.commands import export as export_command
 from mcdal.campaign.definition import opened
 from mcdal.campaign.export import FORMATS, export
-from mcdal.campaign.formats import huggingface
+from mcdal.campaign.formats import folders, huggingface
 from mcdal.campaign.importing import read_labels
 from mcdal.campaign.rows import labeled
 from mcdal.campaign.trainer import train
@@ -185,3 +185,21 @@ def test_a_folder_with_something_in_it_is_left_as_it_is(campaign, tmp_path):
     with pytest.raises(CampaignError, match="--to nope: there are csv, parquet"):
         export(campaign, "nope", tmp_path / "x")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("to", ["folders", "huggingface"])
+def test_a_folder_is_there_whole_or_not_at_all(campaign, tmp_path, monkeypatch, to):
+    out = tmp_path / "out"
+    left = tmp_path / ".out.mcdal-part"
+    left.mkdir()
+    (left / "half.jpg").write_text("of a call that was killed")
+    module = folders if to == "folders" else huggingface
+    real = module.to_csv
+    monkeypatch.setattr(module, "to_csv", lambda *_: (_ for _ in ()).throw(OSError("the disk is full")))
+    with pytest.raises(OSError, match="full"):
+        export(campaign, to, out)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(module, "to_csv", real)
+    out.mkdir()
+    export(campaign, to, out)
+    assert (out / "labels.csv").exists() and not left.exists() and not list(out.rglob("half.jpg"))

@@ -1,7 +1,8 @@
 """A folder a class with copies of the images, a table of all labels, and a card."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mcdal.campaign.formats.tables import to_csv
@@ -11,29 +12,41 @@ from mcdal.errors import CampaignError
 
 def to_folders(labels: Labels, out: Path) -> None:
     """A file that would take another's place gets a number. Images that have gone are in labels.csv alone."""
-    new_folder(labels, out)
     folders = folder_names(labels.classes)
     taken: set[str] = set()
-    for record in labels.records:
-        if not record.sha256:
-            continue
-        target = out / folders[record.number]
-        target.mkdir(parents=True, exist_ok=True)
-        name = _free(Path(record.sample_id).name, f"{folders[record.number]}/", taken)
-        beside = target / f"{name}.part"
-        shutil.copyfile(labels.pictures.path(record.sample_id), beside)
-        beside.replace(target / name)
-    to_csv(labels, out / "labels.csv")
+    with new_folder(labels, out) as made:
+        for record in labels.records:
+            if not record.sha256:
+                continue
+            target = made / folders[record.number]
+            target.mkdir(parents=True, exist_ok=True)
+            name = _free(Path(record.sample_id).name, f"{folders[record.number]}/", taken)
+            shutil.copyfile(labels.pictures.path(record.sample_id), target / name)
+        to_csv(labels, made / "labels.csv")
 
 
-def new_folder(labels: Labels, out: Path) -> None:
-    """CampaignError where it is there with something in it, or lies among the images."""
+@contextmanager
+def new_folder(labels: Labels, out: Path) -> Iterator[Path]:
+    """A folder to fill beside `out`, which takes its name when it is whole; of a call that was killed nothing is in the way.
+
+    CampaignError where `out` is there with something in it, or lies among the images.
+    """
     if out.resolve().is_relative_to(labels.campaign.campaign.images.resolve()):
         raise CampaignError(
             f"{out} lies within the images of the campaign: the copies would become images; give another folder"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CampaignError(f"{out} is not empty: give a new folder")
+    beside = out.with_name(f".{out.name}.mcdal-part")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        if out.exists():
+            out.rmdir()
+        beside.rename(out)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:

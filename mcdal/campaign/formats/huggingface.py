@@ -25,14 +25,14 @@ EXTRA = tuple(name for name in COLUMNS if name not in ("label", "number"))
 
 def to_huggingface(labels: Labels, out: Path) -> None:
     """Images that have gone are in labels.csv alone."""
-    new_folder(labels, out)
     there = [record for record in labels.records if record.sha256]
-    for split in splits(there):
-        records = [record for record in there if split_of(record) == split]
-        shards = list(_parts(labels, records, SHARD_BYTES))
-        for i, shard in enumerate(shards):
-            _write(labels, shard, out / "data" / f"{split}-{i:05d}-of-{len(shards):05d}.parquet")
-    to_csv(labels, out / "labels.csv")
+    with new_folder(labels, out) as made:
+        for split in splits(there):
+            records = [record for record in there if split_of(record) == split]
+            shards = list(_parts(labels, records, SHARD_BYTES))
+            for i, shard in enumerate(shards):
+                _write(labels, shard, made / "data" / f"{split}-{i:05d}-of-{len(shards):05d}.parquet")
+        to_csv(labels, made / "labels.csv")
 
 
 def split_of(record: Record) -> str:
