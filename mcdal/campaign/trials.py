@@ -52,7 +52,8 @@ class Trials:
         """All that are missing. False where it gave way, because people have answered what was asked."""
         done = tried(self.campaign)
         finished = finished_rounds(self.campaign)
-        rows = [row for row in asked(self.campaign) if row.sample_id in frozenset(self.pool.images.ids)]
+        there = frozenset(self.pool.images.ids)
+        rows = [row for row in asked(self.campaign) if row.sample_id in there]
         try:
             for round in range(finished):
                 for arm, repeat in wanted(self.campaign.campaign, round):

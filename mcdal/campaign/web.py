@@ -207,6 +207,7 @@ class Site:
     def __init__(self, campaign: Opened, beside: Beside):
         self.campaign, self.beside = campaign, beside
         self.ledger: Ledger = campaign.ledger
+        self.guesses = campaign.campaign.guesses  # asked of the store once, not for every image
         self.door = Door(self.ledger, campaign.secret)
         self.pictures = Pictures.of(campaign)
         self.files = {f.name: f.read_text(encoding="utf-8") for f in files("mcdal.campaign").joinpath("page").iterdir()}
@@ -248,7 +249,7 @@ class Site:
         """Images that cannot be seen now are passed over. PoolError where there is nothing else: the disk may be away."""
         guessed = None
         if wanted.grid:
-            common = self.ledger.guesses(person.person_id) if self.campaign.campaign.guesses else []
+            common = self.ledger.guesses(person.person_id) if self.guesses else []
             if not common:
                 return []
             guessed = common[0][0]
@@ -276,7 +277,7 @@ class Site:
         except PoolError:
             width, height, version = 0, 0, ""
         token = self._signed.dumps([question.sample_id, version])
-        shown = self.campaign.campaign.guesses and question.guess is not None
+        shown = self.guesses and question.guess is not None
         return {
             "id": question.sample_id, "image": f"/image/{token}", "thumb": f"/thumb/{token}", "width": width, "height": height,
             "why": list(question.why) if shown else list(question.why[:1]),  # the rest says what the model thinks
