@@ -152,7 +152,9 @@ def test_an_invitation_expires_and_so_does_a_session(campaign):
 
 
 @pytest.mark.parametrize(
-    "change", [lambda t: t[:-1] + ("A" if t[-1] != "A" else "B"), lambda t: t[1:], lambda t: "x", lambda t: "." * 40]
+    "change",
+    # Not the last character: some of its bits are no part of the signature.
+    [lambda t: t[:-5] + ("A" if t[-5] != "A" else "B") + t[-4:], lambda t: t[1:], lambda t: "x", lambda t: "." * 40],
 )
 def test_a_token_that_was_guessed_or_changed_opens_nothing(app, campaign, change):
     door = Door(campaign.ledger, campaign.secret)
