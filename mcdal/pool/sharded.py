@@ -1,0 +1,28 @@
+"""A pool in shards: parts that are read, measured and tried again as a whole, by whoever is free."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from mcdal.pool.base import Pool
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of a pool: a file, or some of a folder's."""
+
+    name: str
+    """Unique in its pool, and the same wherever the data lie; what is measured on the shard is filed under it."""
+    size: int
+    """Number of samples."""
+    stamp: str
+    """Changes when the content does, as far as its storage tells: bytes and time, or an entity tag."""
+
+
+class Sharded(ABC):
+    """All shards of a pool. It travels to other processes and machines (pickled), which open the shards that they are given."""
+
+    shards: tuple[Shard, ...]
+
+    @abstractmethod
+    def pool(self, shard: Shard) -> Pool:
+        """One shard as a pool of its own, without test images. PoolError where it has changed since its stamp was taken."""
