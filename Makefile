@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11 python3.13,$(she
   $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow test-label-studio test-postgres check bench clean
+.PHONY: setup demo test test-slow coverage test-label-studio test-postgres check bench clean
 
 setup: .venv/.ready
 
@@ -26,6 +26,10 @@ test: setup
 
 test-slow: setup
 	scripts/test -m slow
+
+# Which lines the tests reach; counting them takes longer than the tests alone.
+coverage: setup
+	scripts/test --cov --cov-report=term:skip-covered -m 'not slow and not label_studio'
 
 # A Label Studio of its own, 1 GB, in a virtual environment of its own; the tests start it offline on a free port.
 test-label-studio: setup .venv-label-studio/.ready
