@@ -21,6 +21,10 @@ CIFAR-10, Fashion-MNIST and the digits in --work.
     ... areas.py fashion_frozen_tenth --data IDX_FOLDER --seeds 0-19 --work FOLDER
     ... areas.py folders_frozen --data CIFAR_FOLDER --fashion IDX_FOLDER --seeds 0-19 --work FOLDER
 
+CIFAR-10 from scratch takes some four minutes a run, with the strategies that are named:
+
+    ... areas.py cifar10_scratch --data CIFAR_FOLDER --seeds 0-2 --strategies random margin entropy badge core_set mcdal mcdal_posthoc
+
 CamVid at its small scale is judged by mean IoU, with the strategies that are named; `--all` adds Random's value with all labels.
 
     ... areas.py camvid --data CAMVID --seeds 0-2 --strategies random entropy mcdal "mcdal: compared by pixel" --all --work FOLDER
@@ -102,6 +106,7 @@ ABLATIONS: dict[str, tuple[str, Mapping[str, str]]] = {
 """Played with --ablations."""
 OF_ONE_FOLDER: Mapping[str, Callable[[Path], Config]] = {
     "fashion": recipes.fashion,
+    "cifar10_scratch": recipes.cifar10_scratch,
     "cifar10_frozen": recipes.cifar10_frozen,
     "cifar10_frozen_tenth": recipes.cifar10_frozen_tenth,
     "fashion_frozen": recipes.fashion_frozen,

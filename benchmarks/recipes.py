@@ -18,6 +18,7 @@ from mcdal.pool.cifar import Cifar
 from mcdal.pool.digits import Digits
 from mcdal.pool.idx import FASHION_MNIST, Idx
 from mcdal.recipes.base import frozen
+from mcdal.recipes.cifar10 import cifar10
 from mcdal.strategies.mcdal import MCDAL
 
 POOL, TEST = 6_000, 5_000
@@ -60,6 +61,13 @@ def fashion(data: Path) -> Config:
     )
     source = First(Idx(data, classes=FASHION_MNIST, name="fashion_mnist"), POOL, TEST)
     return Config(source, SmallConv(width=16), MCDAL(), training, Protocol(start=100, budget=100, rounds=5), gallery=0)
+
+
+def cifar10_scratch(data: Path) -> Config:
+    """CIFAR-10, all 50,000 images, from 1,000 labels by 1,000 to 5,000: a ResNet-10 of width 8, 1,000 steps of batch 64."""
+    small = cifar10(data, "small")
+    training = replace(small.training, batch_size=64, unlabeled_batch_size=64)
+    return replace(small, training=training, protocol=Protocol(start=1_000, budget=1_000, rounds=5), gallery=0)
 
 
 ENCODED = EfficientNetLite0(size=96)
