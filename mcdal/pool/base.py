@@ -14,8 +14,10 @@ from torch import Tensor
 from mcdal.device import sent
 from mcdal.errors import PoolError
 from mcdal.events import Listener, nobody
+from mcdal.ids import MappedIds
 from mcdal.pool.masks import Masks
 from mcdal.pool.places import Places
+from mcdal.pool.sharded import Sharded
 from mcdal.tasks.base import Task, TaskName
 from mcdal.tasks.classification import Classification
 from mcdal.values import Ids
@@ -141,6 +143,7 @@ class Pool:
     scaled to 0..1. fingerprint: changes when the data do, so that a run never continues on other images.
     kind: what a label is, where it is not one class. A label is then the number of a mask in `masks`, and so are `targets`.
     groups: for each image what it is near to (a sequence, a camera), so that a batch need not be all of one.
+    sharded: the same images (those of `images`, in the same order) in parts that are read one after the other, where they lie so.
     """
 
     name: str
@@ -156,6 +159,7 @@ class Pool:
     kind: Task | None = None
     masks: Masks | None = None
     groups: tuple[str, ...] | None = None
+    sharded: Sharded | None = None
     _places: Places = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -226,7 +230,7 @@ class Pool:
         """Where `id` stands in `images`; an error names an id that the pool does not have."""
         try:
             return self._places[id]
-        except KeyError:
+        except (KeyError, ValueError):
             raise self._unknown(id) from None
 
     def _unknown(self, id: str) -> PoolError:
@@ -254,7 +258,28 @@ class Pool:
         """True class index by id, or the number of the true mask, for an oracle that plays the annotator."""
         if self.targets is None:
             raise PoolError(f"pool {self.name!r} has no true labels: a person or a tool has to give them")
+        if isinstance(self.images.ids, MappedIds):
+            return Truth(self.images.ids, self.targets)
         return dict(zip(self.images.ids, self.targets.tolist(), strict=True))
+
+
+class Truth(Mapping[str, int]):
+    """The true class of each sample of a large pool, looked up when it is asked for."""
+
+    def __init__(self, ids: MappedIds, targets: Int[np.ndarray, " n"]):
+        self._ids, self._targets = ids, targets
+
+    def __getitem__(self, id: str) -> int:
+        place = self._ids.position(id)
+        if place < 0:
+            raise KeyError(id)
+        return int(self._targets[place])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
 
 
 class Source(ABC):

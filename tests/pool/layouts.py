@@ -134,12 +134,16 @@ def write_parquet(
     image: str = "image",
     metadata: dict[bytes, bytes] | None = None,
     plain: bool = False,
+    rows: int = 4,
+    compression: str = "snappy",
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = pyarrow.binary() if plain else pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
     values = images if plain else [{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(images)]
     table = pyarrow.table({image: pyarrow.array(values, kind), **columns})
-    pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), path, row_group_size=4)
+    pyarrow.parquet.write_table(
+        table.replace_schema_metadata(metadata), path, row_group_size=rows, compression=compression
+    )
 
 
 def cifar_parquet(root: Path, classes: int, count: int = 10, image: str = "img") -> Path:
