@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,14 +18,18 @@ from mcdal.writing import write_atomically
 
 Result = TypeVar("Result")
 
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
-"""The extra of this package that brings what fsspec needs for a protocol."""
+EXTRAS = {
+    "s3": ("s3", "s3fs"), "s3a": ("s3", "s3fs"), "gs": ("gcs", "gcsfs"), "gcs": ("gcs", "gcsfs"),
+    "http": ("http", "aiohttp"), "https": ("http", "aiohttp"),
+}  # fmt: skip
+"""The extra of this package that brings what fsspec needs for a protocol, and that package."""
 STAMPS = ("ETag", "etag", "generation", "md5Hash", "Last-Modified", "LastModified", "last_modified", "mtime", "created")
 """What stores tell of a file that changes when its content does, the best first."""
 BLOCK = 8 << 20
 """Bytes that are read ahead of a file that is read from its beginning to its end."""
 TRIES = 4
 ASKED_AT_ONCE = 8
+LOOKED_AT = 5_000
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,26 @@ class Storage:
             found = self._found_here(suffix) if self.local is not None else self._found_there(suffix)
             return sorted(found, key=lambda file: file.name)
 
+    def endings(self) -> set[str]:
+        """Those of the names of the first few thousand files."""
+        names = iter(self.names)
+        if not self.names:
+            walk = (
+                os.walk(self.root, followlinks=True)
+                if self.local is not None
+                else self.system().walk(self.root, maxdepth=3)
+            )
+            names = (name for _, _, inside in walk for name in inside)
+        with self.reading():
+            return {name[name.rfind(".") :].lower() for name in islice(names, LOOKED_AT) if "." in name}
+
     def file(self, name: str) -> StoredFile:
         """What the store tells of one file."""
         with self.reading(name):
             if self.local is not None:
                 stat = (self.local / name).stat()
                 return StoredFile(name, stat.st_size, f"{stat.st_size}:{stat.st_mtime_ns}")
-            return _told(name, self._system().info(self.url(name)))
+            return told(name, self.system().info(self.url(name)))
 
     def _found_here(self, suffix: str) -> Iterator[StoredFile]:
         assert self.local is not None
@@ -104,13 +122,13 @@ class Storage:
                     yield self.file((Path(folder) / name).relative_to(self.local).as_posix())
 
     def _found_there(self, suffix: str) -> list[StoredFile]:
-        system = self._system()
+        system = self.system()
         system.invalidate_cache()
-        start = self._path("")
+        start = self.path_of("")
         found = system.find(start, detail=True)
         entries = {path[len(start) :].strip("/"): info for path, info in found.items() if path.endswith(suffix)}
         if all(info.get("size") is not None for info in entries.values()):
-            return [_told(name, info) for name, info in entries.items()]
+            return [told(name, info) for name, info in entries.items()]
         with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:  # a web server's page of links tells no sizes
             return list(threads.map(self.file, entries))
 
@@ -120,7 +138,7 @@ class Storage:
             if self.local is not None:
                 return (self.local / name).open("rb")
             options = {"block_size": BLOCK, "cache_type": "readahead"} if ahead else {"cache_type": "none"}
-            return self._system().open(self.url(name), "rb", **options)
+            return self.system().open(self.url(name), "rb", **options)
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """A file's bytes, or a part of them; tried again where a store stumbles."""
@@ -132,13 +150,13 @@ class Storage:
             end = None if length is None else start + length
             url = self.url(name)
             if length is None:
-                return bytes(again(lambda: self._system().cat_file(url)))
-            return bytes(again(lambda: self._system().cat_file(url, start=start, end=end)))
+                return bytes(again(lambda: self.system().cat_file(url)))
+            return bytes(again(lambda: self.system().cat_file(url, start=start, end=end)))
 
     def exists(self, name: str) -> bool:
         with self.reading(name):
             return (
-                (self.local / name).exists() if self.local is not None else bool(self._system().exists(self.url(name)))
+                (self.local / name).exists() if self.local is not None else bool(self.system().exists(self.url(name)))
             )
 
     def write(self, name: str, content: bytes) -> None:
@@ -147,7 +165,7 @@ class Storage:
             write_atomically(self.local / name, content)
             return
         with self.reading(name):
-            again(partial(self._system().pipe_file, self.url(name), content))
+            again(partial(self.system().pipe_file, self.url(name), content))
 
     @contextmanager
     def reading(self, name: str = "") -> Iterator[None]:
@@ -169,7 +187,7 @@ class Storage:
                 raise
             raise PoolError(f"{self.url(name)} cannot be read: {type(error).__name__}: {_plain(error)}") from error
 
-    def _system(self) -> Any:
+    def system(self) -> Any:
         """fsspec's file system. PoolError names the extra that a protocol needs."""
         import fsspec
 
@@ -177,15 +195,15 @@ class Storage:
         try:
             return fsspec.filesystem(protocol)
         except ImportError as error:
-            extra = EXTRAS.get(protocol)
-            install = f"pip install 'mcdal[{extra}]'" if extra else "install the package that fsspec needs for it"
-            raise PoolError(f"{self.root} needs {error.name or protocol}: {install}") from error
+            extra, package = EXTRAS.get(protocol, ("", "a package that is not installed"))
+            install = f"pip install 'mcdal[{extra}]'" if extra else str(error)
+            raise PoolError(f"{self.root} needs {package}: {install}") from error
         except ValueError:
             raise PoolError(f"{self.root}: {protocol}:// is no protocol that fsspec knows") from None
 
-    def _path(self, name: str) -> str:
+    def path_of(self, name: str) -> str:
         """As the file system itself writes it."""
-        return str(self._system()._strip_protocol(self.url(name))).rstrip("/")
+        return str(self.system()._strip_protocol(self.url(name))).rstrip("/")
 
 
 def again(work: Callable[[], Result]) -> Result:
@@ -215,7 +233,8 @@ def _root(data: str | Path) -> str:
     return parts.path if parts.scheme == "file" else text.rstrip("/")
 
 
-def _told(name: str, info: dict[str, Any]) -> StoredFile:
+def told(name: str, info: dict[str, Any]) -> StoredFile:
+    """What a file system says of a file."""
     size = info.get("size")
     if size is None:
         raise PoolError(f"{name}: the server does not tell its size: it must answer HEAD and range requests")
