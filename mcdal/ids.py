@@ -32,7 +32,7 @@ class MappedIds(Sequence[str]):
         self._file = pyarrow.ipc.open_file(pyarrow.memory_map(str(folder / "ids.arrow")))
         self._hashes: UInt64[np.ndarray, " n"] = np.load(folder / "hash.npy", mmap_mode="r")
         self._order = np.load(folder / "order.npy", mmap_mode="r")
-        self._block: tuple[int, Any, Any] = (-1, None, None)
+        self._views: list[tuple[Any, memoryview] | None] = [None] * self._file.num_record_batches
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -124,15 +124,15 @@ class MappedIds(Sequence[str]):
             yield from column.slice(max(first - number * BLOCK, 0)).to_pylist()
 
     def _one(self, i: int) -> str:
-        """From the last block that was looked into, most often."""
         number, inside = divmod(i, BLOCK)
-        block, offsets, text = self._block
-        if block != number:
+        view = self._views[number]
+        if view is None:
             column = self._file.get_batch(number).column(0)
             _, starts, content = column.buffers()
-            offsets, text = np.frombuffer(starts, np.int32, len(column) + 1), memoryview(content or b"")
-            self._block = number, offsets, text  # in one step: other threads look at it too
-        return bytes(text[offsets[inside] : offsets[inside + 1]]).decode()
+            view = np.frombuffer(starts, np.int32, len(column) + 1), memoryview(content or b"")
+            self._views[number] = view  # of memory that is mapped, not copied
+        offsets, text = view
+        return str(text[offsets[inside] : offsets[inside + 1]], "utf-8")
 
 
 class IdsWriter:

@@ -134,6 +134,7 @@ Shards(sys.argv[1], scanners=1).open(Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_search_through_folders_goes_on(tmp_path: Path) -> None:
     image = noise(0)
     for i in range(150):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import layouts
 import numpy as np
+import pyarrow
 import pytest
 import torch
 
@@ -154,6 +155,19 @@ def test_what_is_not_there_is_named_and_no_secret_is_told(
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(PoolError, match=r"gs://bucket/x needs gcsfs: pip install 'mcdal\[gcs\]'"):
         reopen(tmp_path / "cache", "gs://bucket/x")
+
+
+def test_a_lance_table_in_a_bucket(tmp_path: Path, bucket: s3fs.S3FileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    lance = pytest.importorskip("lance")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    rows = {
+        "key": [f"k{i}" for i in range(20)],
+        "image": [noise(i) for i in range(20)],
+        "label": [i % 2 for i in range(20)],
+    }
+    lance.write_dataset(pyarrow.table(rows), "s3://bucket/pool.lance", max_rows_per_file=8)
+    pool = reopen(tmp_path / "cache", "s3://bucket/pool.lance", id_column="key")
+    assert len(pool.sharded.shards) == 3 and everything(pool) == at_random(pool)  # type: ignore[union-attr]
 
 
 class Ranges(http.server.SimpleHTTPRequestHandler):

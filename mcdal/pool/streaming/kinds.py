@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 from mcdal.errors import PoolError
 from mcdal.pool.streaming.files import FileShards
 from mcdal.pool.streaming.format import Format
+from mcdal.pool.streaming.lance import LanceShards
 from mcdal.pool.streaming.parquet import ParquetShards
 from mcdal.pool.streaming.storage import Storage
 from mcdal.pool.streaming.tars import TarShards
@@ -30,6 +31,8 @@ def format_of(kind: Kind, storage: Storage, names: Names) -> tuple[Storage, Form
         raise PoolError(
             f"{storage.root}: source.id_column is {names.id!r}, but {found} has no columns: ids are made of the names"
         )
+    if found == "lance":
+        return storage, LanceShards(names.image, names.label, names.id)
     if found == "parquet":
         return storage, ParquetShards(names.image, names.label, names.id)
     if found == "tar":

@@ -36,7 +36,7 @@ class ParquetShards(Format):
     def scan(self, storage: Storage, found: Found, listings: Storage) -> Entries:
         with _opened(storage, found.name, found.stamp) as file:
             schema = file.schema_arrow
-            _check_columns(storage.url(found.name), schema, self.image, self.id)
+            check_columns(storage.url(found.name), schema, self.image, self.id)
             with_labels = self.label is not None and self.label in schema.names
             columns = [name for name in (self.label if with_labels else None, self.id) if name is not None]
             table = file.read(columns=columns) if columns else None
@@ -59,7 +59,7 @@ class ParquetShards(Format):
                     inside = wanted[: np.searchsorted(wanted, first + batch.num_rows)]
                     wanted, first = wanted[len(inside) :], first + batch.num_rows
                     if len(inside):
-                        yield from _encoded(batch.column(0).take(_indices(inside - (first - batch.num_rows))))
+                        yield from encoded(batch.column(0).take(_indices(inside - (first - batch.num_rows))))
 
     def fetch(self, storage: Storage, part: Part) -> list[Bytes]:
         found: list[Bytes] = [None] * len(part)
@@ -67,7 +67,7 @@ class ParquetShards(Format):
             for group in np.unique(part.places[:, 0]).tolist():
                 here = np.flatnonzero(part.places[:, 0] == group)
                 column = file.read_row_group(group, columns=[self.image]).column(0).combine_chunks()
-                for i, value in zip(here, _encoded(column.take(_indices(part.places[here, 1]))), strict=True):
+                for i, value in zip(here, encoded(column.take(_indices(part.places[here, 1]))), strict=True):
                     found[i] = value
         return found
 
@@ -115,11 +115,13 @@ def _indices(rows: Int[np.ndarray, " n"]) -> Any:
     return pyarrow.array(rows, pyarrow.int64())
 
 
-def _encoded(column: Any) -> list[Bytes]:
+def encoded(column: Any) -> list[Bytes]:
+    """The bytes of a column of images."""
     return [value.get("bytes") if isinstance(value, dict) else value for value in column.to_pylist()]
 
 
-def _check_columns(url: str, schema: Any, image: str, id: str | None) -> None:
+def check_columns(url: str, schema: Any, image: str, id: str | None) -> None:
+    """PoolError where a column is missing, or the images' is of another type."""
     import pyarrow
 
     for name in (image, id):
