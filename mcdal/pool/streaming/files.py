@@ -14,9 +14,8 @@ from mcdal.errors import PoolError
 from mcdal.events import Listener
 from mcdal.pool.assemble import digest
 from mcdal.pool.decode import EXTENSIONS
-from mcdal.pool.encoded import in_threads
 from mcdal.pool.streaming.format import Bytes, Entries, Format, Found, Part
-from mcdal.pool.streaming.storage import ASKED_AT_ONCE, Storage, told
+from mcdal.pool.streaming.storage import Storage, told
 
 DEPTH = 64
 
@@ -72,13 +71,16 @@ class FileShards(Format):
         return Entries(tuple(ids), labels, places)
 
     def stream(self, storage: Storage, part: Part) -> Iterator[Bytes]:
-        def read(item: tuple[str, int]) -> bytes:
-            return _read(storage, *item)
-
-        return in_threads(read, zip(part.ids, part.places[:, 0].tolist(), strict=True), ASKED_AT_ONCE)
+        images = storage.read_each((id, 0, None) for id in part.ids)
+        for id, image, size in zip(part.ids, images, part.places[:, 0].tolist(), strict=True):
+            if len(image) != size:
+                raise PoolError(
+                    f"{storage.url(id)} has {len(image)} bytes, and had {size} when it was listed: put it back as it was"
+                )
+            yield image
 
     def fetch(self, storage: Storage, part: Part) -> list[Bytes]:
-        return [_read(storage, id, size) for id, size in zip(part.ids, part.places[:, 0].tolist(), strict=True)]
+        return list(self.stream(storage, part))
 
     def stamp(self, storage: Storage, shard: str) -> str | None:
         return None  # every file's size is compared when it is read
@@ -196,12 +198,3 @@ def _kept(listings: Storage, name: str) -> _Folder | None:
     about: dict[str, Any] = json.loads(table.schema.metadata[b"mcdal"])
     names, sizes, stamps = (table.column(column).to_pylist() for column in ("name", "size", "stamp"))
     return _Folder(about["name"], about["stamp"], names, sizes, stamps, about["inside"])
-
-
-def _read(storage: Storage, id: str, size: int) -> bytes:
-    image = storage.read(id)
-    if len(image) != size:
-        raise PoolError(
-            f"{storage.url(id)} has {len(image)} bytes, and had {size} when it was listed: put it back as it was"
-        )
-    return image

@@ -1,7 +1,7 @@
 """The images of one shard, read from front to back."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -55,12 +55,9 @@ class StreamedImages(Images):
         return send(self._decoded(positions), device)
 
     def _decoded(self, positions: Iterable[Positions]) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
-        ahead = read_ahead(self._encoded(positions), BATCHES_AHEAD)
         try:
-            for pieces in in_pieces(ahead, pieces_of, self._decode, self._reader.threads):
-                yield np.concatenate(pieces)
+            yield from decoded(read_ahead(self._encoded(positions), BATCHES_AHEAD), self._decode, self._reader.threads)
         finally:
-            ahead.close()  # type: ignore[attr-defined]
             self._aside.save()
 
     def _decode(self, piece: tuple[Positions, list[Bytes]]) -> UInt8[np.ndarray, "b h w c"]:
@@ -93,6 +90,17 @@ class StreamedImages(Images):
     def _some(self, rows: Positions) -> Part:
         part = self._part
         return Part(part.shard, part.stamp, [self.ids[i] for i in rows.tolist()], part.places[rows])
+
+
+def decoded(
+    batches: Iterator[tuple[Positions, list[Bytes]]],
+    decode: Callable[[tuple[Positions, list[Bytes]]], UInt8[np.ndarray, "b h w c"]],
+    threads: int,
+) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
+    """Each batch, its images decoded by several threads. What reads the batches ends with whoever takes them."""
+    with closing(batches):  # type: ignore[type-var]
+        for pieces in in_pieces(batches, pieces_of, decode, threads):
+            yield np.concatenate(pieces)
 
 
 def pieces_of(batch: tuple[Positions, list[Bytes]]) -> list[tuple[Positions, list[Bytes]]]:

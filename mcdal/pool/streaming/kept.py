@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+LOT = random.Random()  # its own: what is kept here changes no result
 AT_ONCE = 500
 """Ids that one question asks for; SQLite takes a limited number."""
 
@@ -48,29 +49,29 @@ class Kept:
             return
         with self._lock, self._connection() as connection:
             before = connection.total_changes
-            connection.executemany("INSERT OR IGNORE INTO kept (id, bytes) VALUES (?, ?)", rows)
+            lots = [(id, LOT.getrandbits(62), image) for id, image in rows]
+            connection.executemany("INSERT OR IGNORE INTO kept (id, lot, bytes) VALUES (?, ?, ?)", lots)
             if connection.total_changes > before:
                 self._bytes += sum(len(image) for _, image in rows)
             while self._bytes > self._limit and self._drop(connection):
                 pass
 
     def _drop(self, connection: sqlite3.Connection) -> bool:
-        """Some neighbours, wherever the dice fall. A set that is larger than the room still finds a share of itself here."""
-        first, last = connection.execute("SELECT min(number), max(number) FROM kept").fetchone()
-        if first is None:
-            return False
-        where = random.Random().randint(first, last)
-        query = "SELECT number, length(bytes) FROM kept WHERE number >= ? ORDER BY number LIMIT 16"
-        chosen = connection.execute(query, (where,)).fetchall()
-        connection.executemany("DELETE FROM kept WHERE number = ?", [(number,) for number, _ in chosen])
+        """Some by lot, not the oldest: a set that is larger than the room still finds a share of itself here in each epoch."""
+        query = "SELECT id, length(bytes) FROM kept WHERE lot >= ? ORDER BY lot LIMIT 16"
+        chosen = (
+            connection.execute(query, (LOT.getrandbits(62),)).fetchall() or connection.execute(query, (0,)).fetchall()
+        )
+        connection.executemany("DELETE FROM kept WHERE id = ?", [(id,) for id, _ in chosen])
         self._bytes -= sum(size for _, size in chosen)
-        return True
+        return bool(chosen)
 
     def _measured(self) -> int:
         connection = self._connection()
         connection.execute(
-            "CREATE TABLE IF NOT EXISTS kept (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, bytes BLOB NOT NULL)"
+            "CREATE TABLE IF NOT EXISTS kept (id TEXT PRIMARY KEY, lot INTEGER NOT NULL, bytes BLOB NOT NULL)"
         )
+        connection.execute("CREATE INDEX IF NOT EXISTS by_lot ON kept (lot)")
         return int(connection.execute("SELECT coalesce(sum(length(bytes)), 0) FROM kept").fetchone()[0])
 
     def _connection(self) -> sqlite3.Connection:

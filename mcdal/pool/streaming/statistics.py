@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from mcdal.errors import PoolError
 from mcdal.events import Listener
@@ -17,7 +17,7 @@ from mcdal.pool.streaming.index import Index, Indexed
 from mcdal.pool.streaming.joined import JoinedPart
 from mcdal.pool.streaming.storage import Storage
 
-IMAGES, SHARDS = 2_048, 32
+IMAGES, SHARDS, AT_ONCE = 2_048, 32, 64
 """Images that are looked at, and the shards they are from: one image may cost the reading of its whole row group."""
 DRAW = 0x57A7
 
@@ -89,8 +89,14 @@ def _drawn(part: JoinedPart, shards: Sequence[Indexed], format: Format) -> list[
             sizes = np.cumsum([int((groups == group).sum()) for group in order])
             rows = rows[np.isin(groups, order[: int(np.searchsorted(sizes, each)) + 1])]
         rows = np.sort(rows[:each])
-        parts.append(Part(shards[number].name, shards[number].stamp, [ids[i] for i in rows.tolist()], places[rows]))
+        for some in _pieces(rows, places[rows, 0] if format.dear else np.arange(len(rows)) // AT_ONCE):
+            parts.append(Part(shards[number].name, shards[number].stamp, [ids[i] for i in some.tolist()], places[some]))
     return parts
+
+
+def _pieces(rows: Int[np.ndarray, " n"], of: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " m"]]:
+    """What is read at once: rows with one number in `of`."""
+    return np.split(rows, np.flatnonzero(np.diff(of)) + 1)
 
 
 class _Seen:

@@ -64,7 +64,8 @@ class TarShards(Format):
 
     def fetch(self, storage: Storage, part: Part) -> list[Bytes]:
         places = part.places.tolist()
-        return [_whole(storage, part.shard, storage.read(part.shard, at, size), size) for at, size in places]
+        images = storage.read_each((part.shard, at, size) for at, size in places)
+        return [_whole(storage, part.shard, image, size) for image, (_, size) in zip(images, places, strict=True)]
 
     def _samples(self, url: str, tar: tarfile.TarFile) -> Iterator["_Sample"]:
         members = (member for member in tar if member.isfile() and not _hidden(member.name))

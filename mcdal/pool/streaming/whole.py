@@ -12,10 +12,13 @@ from mcdal.pool.base import Images, Positions, Quarantined
 from mcdal.pool.encoded import in_threads
 from mcdal.pool.streaming.aside import Aside
 from mcdal.pool.streaming.format import Bytes, Part
-from mcdal.pool.streaming.images import Reader, send
+from mcdal.pool.streaming.images import Reader, decoded, send
 from mcdal.pool.streaming.index import Indexed, record_of
 from mcdal.pool.streaming.joined import JoinedPart
 from mcdal.pool.streaming.kept import Kept
+
+BATCHES_AT_ONCE = 2
+"""Batches that are fetched at the same time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,26 +42,38 @@ class WholeImages(Images):
         return self._bad.quarantined
 
     def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
-        return send(in_threads(self._pixels, positions, max(self._reader.threads, 2)), device)
+        ahead = in_threads(self._encoded, positions, BATCHES_AT_ONCE)
+        return send(decoded(ahead, self._decode, self._reader.threads), device)
 
     def read(self, position: int) -> Shaped[Tensor, "h w c"]:
-        return torch.from_numpy(self._pixels(np.array([position], dtype=np.int64))[0])
+        return torch.from_numpy(self._decode(self._encoded(np.array([position], dtype=np.int64)))[0])
 
-    def _pixels(self, chosen: Positions) -> UInt8[np.ndarray, "b h w c"]:
+    def _encoded(self, chosen: Positions) -> tuple[Positions, list[Bytes]]:
+        """Those that are kept from there, the others from the store."""
+        ids = [self.ids[i] for i in chosen.tolist()]
+        found: dict[str, Bytes] = {} if self._room is None else {**self._room.kept.get(ids)}
+        missing = np.array([i for i, id in enumerate(ids) if id not in found], dtype=np.int64)
+        for shard, here in self._by_shard(chosen[missing]):
+            rows = missing[here]
+            found |= self._fetched(shard, [ids[i] for i in rows.tolist()], chosen[rows])
+        return chosen, [found[id] for id in ids]
+
+    def _decode(self, piece: tuple[Positions, list[Bytes]]) -> UInt8[np.ndarray, "b h w c"]:
+        chosen, images = piece
         frame = self._reader.frame
         made = np.empty((len(chosen), *frame.shape, frame.channels), dtype=np.uint8)
-        ids = [self.ids[i] for i in chosen.tolist()]
-        known: dict[str, bytes] = {} if self._room is None else self._room.kept.get(ids)
-        shard_of = np.searchsorted(self._part.starts, chosen, "right") - 1
-        for shard in np.unique(shard_of).tolist():
-            here = np.flatnonzero(shard_of == shard)
+        for shard, here in self._by_shard(chosen):
             aside = self._bad.of(self._shards[shard].name)
-            missing = here[[ids[i] not in known for i in here.tolist()]]
-            fetched = self._fetched(shard, [ids[i] for i in missing.tolist()], chosen[missing]) if len(missing) else {}
-            mine = [ids[i] for i in here.tolist()]
-            made[here] = frame.batch(mine, [known[id] if id in known else fetched[id] for id in mine], aside)
+            rows = here.tolist()
+            made[here] = frame.batch([self.ids[int(chosen[i])] for i in rows], [images[i] for i in rows], aside)
             aside.save()
         return made
+
+    def _by_shard(self, chosen: Positions) -> Iterator[tuple[int, Positions]]:
+        """Number of each shard, and which of `chosen` are in it."""
+        shard_of = np.searchsorted(self._part.starts, chosen, "right") - 1
+        for shard in np.unique(shard_of).tolist():
+            yield shard, np.flatnonzero(shard_of == shard)
 
     def _fetched(self, number: int, ids: list[str], positions: Positions) -> dict[str, Bytes]:
         """From the store; kept, if there is room for it."""
