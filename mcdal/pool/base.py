@@ -18,6 +18,7 @@ from mcdal.ids import MappedIds
 from mcdal.pool.masks import Masks
 from mcdal.pool.places import Places
 from mcdal.pool.sharded import Sharded
+from mcdal.pool.truth import Truth
 from mcdal.tasks.base import Task, TaskName
 from mcdal.tasks.classification import Classification
 from mcdal.values import Ids
@@ -174,6 +175,10 @@ class Pool:
             raise PoolError(
                 f"pool {self.name!r}: {len(self.groups)} groups for {len(self.images)} images: give one an image"
             )
+        if self.sharded is not None and (here := sum(s.size for s in self.sharded.shards)) != len(self.images):
+            raise PoolError(
+                f"pool {self.name!r}: {here} images in shards, and {len(self.images)} in all: they must be the same"
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -261,25 +266,6 @@ class Pool:
         if isinstance(self.images.ids, MappedIds):
             return Truth(self.images.ids, self.targets)
         return dict(zip(self.images.ids, self.targets.tolist(), strict=True))
-
-
-class Truth(Mapping[str, int]):
-    """The true class of each sample of a large pool, looked up when it is asked for."""
-
-    def __init__(self, ids: MappedIds, targets: Int[np.ndarray, " n"]):
-        self._ids, self._targets = ids, targets
-
-    def __getitem__(self, id: str) -> int:
-        place = self._ids.position(id)
-        if place < 0:
-            raise KeyError(id)
-        return int(self._targets[place])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._ids)
-
-    def __len__(self) -> int:
-        return len(self._ids)
 
 
 class Source(ABC):

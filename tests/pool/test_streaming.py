@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import layouts
@@ -16,6 +17,7 @@ import torch
 
 from mcdal.errors import PoolError
 from mcdal.pool.base import Images, Pool
+from mcdal.pool.conditions import Conditions
 from mcdal.pool.streaming.images import StreamedImages
 from mcdal.pool.streaming.source import Shards
 
@@ -89,6 +91,15 @@ def test_shards_travel_and_are_opened_without_the_index(tmp_path: Path) -> None:
     (tmp_path / "cache").rename(tmp_path / "away")
     assert np.array_equal(seen(there.pool(shard).images, np.arange(shard.size)), before)
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_whole_travels_too(tmp_path: Path) -> None:
+    pool = reopen(write(tmp_path / "data"))
+    order = np.random.default_rng(0).permutation(len(pool))
+    before = seen(pool.images, order)
+    there = pickle.loads(pickle.dumps(pool))
+    assert there.images.ids == pool.images.ids and np.array_equal(seen(there.images, order), before)
+    assert len(pickle.dumps(there.images)) < 5_000
 
 
 def test_reading_ahead_is_bounded_and_ends_with_the_reader(tmp_path: Path) -> None:
@@ -247,3 +258,11 @@ def test_the_held_out_share_stays_when_shards_come(tmp_path: Path) -> None:
     after = reopen(data, test_share=0.25, relist=True)
     assert before == {id for id in after.test.images.ids if not id.startswith("s3")}
     assert before != set(reopen(data, test_share=0.25, split_seed=1).test.images.ids)
+
+
+def test_a_pool_with_other_images_has_no_shards(tmp_path: Path) -> None:
+    pool = reopen(write(tmp_path / "data"), test_share=0.3)
+    assert Conditions(copies=2).applied(pool).sharded is None
+    shards = pool.sharded.shards  # type: ignore[union-attr]
+    with pytest.raises(PoolError, match=r"images in shards, and \d+ in all"):
+        replace(pool, sharded=pool.sharded.carrying(shards[:1]))  # type: ignore[union-attr]

@@ -3,8 +3,11 @@
 import functools
 import http.server
 import io
+import signal
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +16,9 @@ import numpy as np
 import pyarrow
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from mcdal.cli import app
 from mcdal.errors import PoolError
 from mcdal.pool.base import Pool
 from mcdal.pool.streaming.source import Shards
@@ -115,6 +120,34 @@ def test_images_are_asked_for_once(tmp_path: Path, bucket: s3fs.S3FileSystem) ->
         everything(pool)
 
 
+KILLED = """
+import signal
+import subprocess
+import sys
+from mcdal.pool.streaming.source import Shards
+from pathlib import Path
+Shards('s3://bucket/train', scanners=2).open(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_scan_of_a_bucket_goes_on_where_it_was(tmp_path: Path, bucket: s3fs.S3FileSystem) -> None:
+    content = (parquet(tmp_path / "train", shards=1) / "s0.parquet").read_bytes()
+    for s in range(80):
+        bucket.pipe_file(f"bucket/train/s{s:02d}.parquet", content)
+    cache = tmp_path / "cache"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(cache)])
+    while len(list(cache.glob("index-*/shards/*.parquet"))) < 10:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    times = {path: path.stat().st_mtime_ns for path in cache.glob("index-*/shards/*.parquet")}
+    assert 10 <= len(times) < 80
+    pool = reopen(cache)
+    assert len(pool) + len(pool.test) == 800 and {path: path.stat().st_mtime_ns for path in times} == times
+
+
 def test_an_index_in_the_bucket(tmp_path: Path, bucket: s3fs.S3FileSystem) -> None:
     bucket.put(str(parquet(tmp_path / "train")), "bucket/", recursive=True)
     pool = reopen(tmp_path / "cache", index="s3://bucket/index")
@@ -168,6 +201,32 @@ def test_a_lance_table_in_a_bucket(tmp_path: Path, bucket: s3fs.S3FileSystem, mo
     lance.write_dataset(pyarrow.table(rows), "s3://bucket/pool.lance", max_rows_per_file=8)
     pool = reopen(tmp_path / "cache", "s3://bucket/pool.lance", id_column="key")
     assert len(pool.sharded.shards) == 3 and everything(pool) == at_random(pool)  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_mcdal_run_shards_from_a_bucket(tmp_path: Path, bucket: s3fs.S3FileSystem) -> None:
+    bucket.put(str(parquet(tmp_path / "train", each=20)), "bucket/", recursive=True)
+    quick = {
+        "source.size": "8", "model.width": "4", "training.epochs": "1", "training.steps_per_epoch": "4",
+        "training.batch_size": "8", "protocol.start": "10", "protocol.budget": "5", "protocol.rounds": "2",
+    }  # fmt: skip
+    words = [
+        "run",
+        "shards",
+        "--data",
+        "s3://bucket/train",
+        "--scale",
+        "small",
+        "--out",
+        str(tmp_path / "runs"),
+        "--json",
+    ]
+    ran = CliRunner().invoke(app, [*words, *(word for item in quick.items() for word in ("--set", "=".join(item)))])
+    assert ran.exit_code == 0 and '"labels": 15' in ran.output, ran.output
+    assert "verysecret" not in ran.output
+    assert not [
+        path for path in (tmp_path / "runs").rglob("*") if path.is_file() and b"verysecret" in path.read_bytes()
+    ]
 
 
 class Ranges(http.server.SimpleHTTPRequestHandler):

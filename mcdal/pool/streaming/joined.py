@@ -49,6 +49,9 @@ class JoinedPart:
 
     folder: Path
 
+    def __reduce__(self) -> tuple[type["JoinedPart"], tuple[Path]]:
+        return JoinedPart, (self.folder,)  # not what has been mapped
+
     @cached_property
     def ids(self) -> MappedIds:
         return MappedIds(self.folder)

@@ -1,5 +1,6 @@
 """Encoded images that were read at random, kept on this disk: labeled ones come again in every epoch."""
 
+import os
 import random
 import sqlite3
 import threading
@@ -29,9 +30,8 @@ class Kept:
             path.unlink(missing_ok=True)
             self._bytes = self._measured()
 
-    @property
-    def limit(self) -> int:
-        return self._limit
+    def __reduce__(self) -> tuple[type["Kept"], tuple[Path, int]]:
+        return Kept, (self._path, self._limit)
 
     def get(self, ids: Sequence[str]) -> dict[str, bytes]:
         """Those that are here."""
@@ -75,11 +75,11 @@ class Kept:
         return int(connection.execute("SELECT coalesce(sum(length(bytes)), 0) FROM kept").fetchone()[0])
 
     def _connection(self) -> sqlite3.Connection:
-        """One for each thread."""
-        if getattr(self._local, "connection", None) is None:
+        """One for each thread, and none that a forked process has from its parent."""
+        if getattr(self._local, "process", None) != os.getpid():
             connection = sqlite3.connect(self._path, timeout=30.0, check_same_thread=False)
             with closing(connection.execute("PRAGMA journal_mode=WAL")):
                 connection.execute("PRAGMA synchronous=OFF")
-            self._local.connection = connection
+            self._local.connection, self._local.process = connection, os.getpid()
         made: sqlite3.Connection = self._local.connection
         return made

@@ -1,5 +1,6 @@
 """All images of a pool in shards, read at random: for training."""
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
 from mcdal.pool.base import Images, Positions, Quarantined
+from mcdal.pool.decode import BadImages
 from mcdal.pool.encoded import in_threads
 from mcdal.pool.streaming.aside import Aside
 from mcdal.pool.streaming.format import Bytes, Part
@@ -94,14 +96,19 @@ class WholeImages(Images):
 class Asides:
     """What was set aside in any of the shards, known as soon as somebody looks into a shard."""
 
-    def __init__(self, reader: Reader, bad_images: str):
+    def __init__(self, reader: Reader, bad_images: BadImages):
         self._reader, self._bad_images = reader, bad_images
         self._of: dict[str, Aside] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type["Asides"], tuple[Reader, BadImages]]:
+        return Asides, (self._reader, self._bad_images)
 
     def of(self, shard: str) -> Aside:
-        if shard not in self._of:
-            self._of[shard] = Aside(self._reader.index, shard, self._bad_images)  # type: ignore[arg-type]
-        return self._of[shard]
+        with self._lock:
+            if shard not in self._of:
+                self._of[shard] = Aside(self._reader.index, shard, self._bad_images)
+            return self._of[shard]
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:
