@@ -266,3 +266,20 @@ def test_a_pool_with_other_images_has_no_shards(tmp_path: Path) -> None:
     shards = pool.sharded.shards  # type: ignore[union-attr]
     with pytest.raises(PoolError, match=r"images in shards, and \d+ in all"):
         replace(pool, sharded=pool.sharded.carrying(shards[:1]))  # type: ignore[union-attr]
+
+
+def test_grey_and_colour(tmp_path: Path) -> None:
+    images = [layouts.encoded(layouts.noise(i, 8, 8)) for i in range(4)]
+    layouts.write_parquet(tmp_path / "d/a.parquet", images, {"label": [0, 1, 0, 1]})
+    grey = reopen(tmp_path / "d", test_share=0.0)
+    assert grey.shape == (1, (8, 8)) and len(grey.mean) == 1
+    assert grey.mean[0] == pytest.approx(np.mean([layouts.noise(i, 8, 8) for i in range(4)]) / 255)
+    assert grey.std[0] == pytest.approx(np.std([layouts.noise(i, 8, 8) for i in range(4)]) / 255)
+    wide = reopen(tmp_path / "d", test_share=0.0, channels=3)
+    assert np.array_equal(seen(wide.images, np.array([1]))[0], np.stack([layouts.noise(1, 8, 8)] * 3))
+    layouts.write_parquet(tmp_path / "d/b.parquet", [layouts.encoded(layouts.noise(9, 8, 8, 3))] * 2, {"label": [0, 1]})
+    mixed = reopen(tmp_path / "d", test_share=0.0, relist=True)
+    assert mixed.shape[0] == 3 and np.array_equal(seen(mixed.images, np.array([0]))[0, 2], layouts.noise(0, 8, 8))
+    narrow = reopen(tmp_path / "d", test_share=0.0, channels=1)
+    with pytest.raises(PoolError, match=r"b.parquet: b:0: in colour where others are grey"):
+        seen(narrow.images, np.array([4]))

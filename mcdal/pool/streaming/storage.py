@@ -111,7 +111,7 @@ class Storage:
             if self.local is not None:
                 stat = (self.local / name).stat()
                 return StoredFile(name, stat.st_size, f"{stat.st_size}:{stat.st_mtime_ns}")
-            return told(name, self.system().info(self.url(name)))
+            return told(name, again(lambda: self.system().info(self.url(name))))
 
     def _found_here(self, suffix: str) -> Iterator[StoredFile]:
         assert self.local is not None
