@@ -222,11 +222,11 @@ def test_a_pool_without_labels(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     key: list[object] = [f"k{i}" for i in range(10)]
-    with pytest.raises(PoolError, match=r"'k[0-9]' stands for two samples"):
+    with pytest.raises(PoolError, match=r"'k[0-9]' stands for two samples \(s0.parquet, s1.parquet\)"):
         reopen(write(tmp_path / "a", shards=2, key=key), id_column="key", test_share=0.0)
     write(tmp_path / "b", shards=2, key=key)
     (tmp_path / "b/s0.parquet").rename(tmp_path / "b/test.parquet")
-    with pytest.raises(PoolError, match=r"'k[0-9]' is in the pool and in the test"):
+    with pytest.raises(PoolError, match=r"'k[0-9]' is in the pool and in the test \(s1.parquet, test.parquet\)"):
         reopen(tmp_path / "b", id_column="key")
     with pytest.raises(PoolError, match="has the label 1, which is none of the"):
         reopen(write(tmp_path / "c"), classes=["cat"])

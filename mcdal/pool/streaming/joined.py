@@ -1,10 +1,11 @@
 """The indexes of all shards as one: ids, classes and places of the pool and of its test images, memory-mapped."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -94,15 +95,20 @@ def join(
 ) -> Joined:
     """Built once in the cache. PoolError for an id that comes twice, and for a label that is no class; both are named."""
 
+    def twice(id: str) -> None:
+        raise PoolError(f"the id {id!r} stands for two samples{_where(index, shards, id)}; ids must be unique")
+
     def build(folder: Path) -> None:
         with ExitStack() as stack:
-            writers = [stack.enter_context(closing(_Writer(folder / part))) for part in ("pool", "test")]
+            writers = [stack.enter_context(closing(_Writer(folder / part, twice))) for part in ("pool", "test")]
             for done, shard in enumerate(shards):
                 listen("prepare", done=done, total=len(shards), what="joining the index")
                 _add(writers, shard, index.read(shard.name), split, classes)
             pool, test = (writer.finish() for writer in writers)
         if (both := next(test.shared(pool), None)) is not None:
-            raise PoolError(f"the id {both!r} is in the pool and in the test; ids must be unique")
+            raise PoolError(
+                f"the id {both!r} is in the pool and in the test{_where(index, shards, both)}; ids must be unique"
+            )
         caches.write_index(folder, {"shards": len(shards)})
 
     folder = caches.entry(cache, key, build, listen)
@@ -122,9 +128,9 @@ def _add(writers: "list[_Writer]", shard: Indexed, listed: Listed, split: Split,
 class _Writer:
     """One part, shard by shard."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, twice: Callable[[str], None]):
         self._folder = folder
-        self._ids = IdsWriter(folder, _twice)
+        self._ids = IdsWriter(folder, twice)
         self._raw = {name: (folder / f"{name}.raw").open("wb") for name in ("places", "targets")}
         self._starts = [0]
 
@@ -179,8 +185,12 @@ def targets_of(shard: Indexed, ids: Any, labels: Any, classes: Sequence[str]) ->
     return targets
 
 
-def _twice(id: str) -> None:
-    raise PoolError(f"the id {id!r} stands for two samples; ids must be unique")
+def _where(index: Index, shards: Sequence[Indexed], id: str) -> str:
+    """The first two shards that have it."""
+    import pyarrow.compute as pc
+
+    having = (shard.name for shard in shards if pc.index(index.read(shard.name, ["sample_id"]).ids, id).as_py() >= 0)
+    return f" ({', '.join(islice(having, 2))})"
 
 
 def find_classes(index: Index, shards: Sequence[Indexed], given: Sequence[str]) -> tuple[str, ...]:
