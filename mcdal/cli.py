@@ -63,7 +63,8 @@ def run(
         str, typer.Argument(help="A recipe's name, or my_recipes.py:NAME.", autocompletion=_complete_recipes)
     ],
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of the images, where the recipe needs one.")
+        str | None,
+        typer.Option("--data", help="Folder of the images, where the recipe needs one, or a URL such as s3://..."),
     ] = None,
     strategy: Annotated[
         str | None,
@@ -138,7 +139,8 @@ def compare(
     ] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="0-4, or 0,2,5.")] = "0-4",
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of the images, where the recipe needs one.")
+        str | None,
+        typer.Option("--data", help="Folder of the images, where the recipe needs one, or a URL such as s3://..."),
     ] = None,
     encoder: Annotated[
         str | None,
@@ -205,7 +207,8 @@ def embed(
         str, typer.Argument(help="A recipe's name, or my_recipes.py:NAME.", autocompletion=_complete_recipes)
     ],
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of the images, where the recipe needs one.")
+        str | None,
+        typer.Option("--data", help="Folder of the images, where the recipe needs one, or a URL such as s3://..."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="The file to write, .npz.")] = Path("features.npz"),
     seed: Annotated[int, typer.Option("--seed", help="Decides the initial weights and every random draw.")] = 0,

@@ -16,7 +16,7 @@ class Command:
     """What a run is asked for by. settings: as for `--set`, "strategy.heads=4"."""
 
     recipe: str
-    data: Path | None = None
+    data: Path | str | None = None
     strategy: str | None = None
     encoder: str | None = None
     seed: int = 0

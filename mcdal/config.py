@@ -223,16 +223,25 @@ OF_IMAGES = {"images": "the pixels of the images", "stages": "inner stages of th
 """What a strategy may need and features of a frozen encoder do not have."""
 
 
-def build(recipe: Callable[..., Config], data: Path | None, scale: str | None) -> Config:
-    """Calls a recipe with what it takes: `data` (a folder) and `scale` are optional parameters of it."""
-    if data is not None:
-        data = data.expanduser()
+def build(recipe: Callable[..., Config], data: Path | str | None, scale: str | None) -> Config:
+    """Calls a recipe with what it takes: `data` (a folder, or a URL for recipes that read those) and `scale`, both optional."""
+    if data is not None and "://" not in str(data):
+        data = Path(data).expanduser()
         if not data.exists():
             raise ConfigError(f"--data {data} does not exist")
+    elif data is not None and not takes_urls(recipe):
+        name = getattr(recipe, "__name__", str(recipe))
+        raise ConfigError(f"--data {data}: the recipe {name} reads a folder of this machine; `shards` reads URLs")
     return call(recipe, data, scale)
 
 
-def call(recipe: Callable[..., Config], data: Path | None, scale: str | None) -> Config:
+def takes_urls(recipe: Callable[..., Config]) -> bool:
+    """Whether a recipe says that its `data` may be text."""
+    parameter = inspect.signature(recipe, eval_str=True).parameters.get("data")
+    return parameter is not None and str in (parameter.annotation, *get_args(parameter.annotation))
+
+
+def call(recipe: Callable[..., Config], data: Path | str | None, scale: str | None) -> Config:
     """As `build`, but `data` need not exist."""
     name = getattr(recipe, "__name__", str(recipe))
     if isinstance(recipe, type):

@@ -18,6 +18,7 @@ WITHOUT_EFFECT = (
     "checkpoint_seconds", "gallery", "scenes", "notes", "features", "groups", "weights", "costs", "task", "lends_model",
     "training.replay",
     "source.data", "source.test", "source.store", "source.cache_gib", "source.workers",
+    "source.scanners", "source.index", "source.relist",
     "encoder.weights",
 )  # fmt: skip
 

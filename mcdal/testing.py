@@ -305,7 +305,7 @@ def _shard(pool: Pool, positions: np.ndarray) -> Pool:
     assert isinstance(pool.images, ArrayImages) and pool.targets is not None
     images = ArrayImages(tuple(pool.images.ids[i] for i in positions), pool.images.pixels[positions])
     groups = None if pool.groups is None else tuple(pool.groups[i] for i in positions)
-    return replace(pool, images=images, targets=pool.targets[positions], groups=groups)
+    return replace(pool, images=images, targets=pool.targets[positions], groups=groups, sharded=None)
 
 
 def check_picks_are_valid(make: Callable[[], Strategy], pool: Pool | None = None) -> None:

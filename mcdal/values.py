@@ -9,7 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
-Ids: TypeAlias = tuple[str, ...]
+from mcdal.ids import MappedIds
+
+Ids: TypeAlias = tuple[str, ...] | MappedIds
+"""A tuple, or, for pools of millions, a file that reads like one."""
 
 VOID = 255
 """In a mask: a pixel that belongs to no class, or that nobody has labeled. It counts nowhere."""

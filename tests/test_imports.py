@@ -61,6 +61,8 @@ LEVELS = [
         "stopping",
         "streams",
         "events",
+        "hashes",
+        "ids",
         "locks",
         "values",
         "errors",

@@ -68,6 +68,20 @@ def test_the_recipe_and_the_source_of_the_documents_run(tmp_path, monkeypatch):
     assert override(build(recipe, tmp_path, "tiny"), {"source.size": "16"}).source.size == 16
 
 
+def test_the_shards_of_the_documents_are_read(tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    (code,) = blocks((ROOT / "docs" / "shards.md").read_text(), "python")
+    for i in range(30):
+        place = tmp_path / "photos" / ("cat" if i % 2 else "dog") / f"{i:02d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40 + i), (8 * i, 200 * (i % 2), 90)).save(place)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "shards", "exec"), {})
+    said = capsys.readouterr().out
+    assert "cat:0 cat/" in said and "(4, 3, 32, 32)" in said
+
+
 def test_the_encoder_of_the_documents_runs(tmp_path):
     (code,) = blocks((ROOT / "docs" / "frozen.md").read_text(), "python")
     (tmp_path / "mine.py").write_text(code)

@@ -10,6 +10,7 @@ import pytest
 
 import mcdal.models
 import mcdal.pool
+import mcdal.pool.streaming
 import mcdal.strategies
 from mcdal.augment import Augment
 from mcdal.config import Config, Protocol, call, default_scale, scales
@@ -38,6 +39,7 @@ PARTS = [
     *every(Strategy, mcdal.strategies),
     *every(Architecture, mcdal.models),
     *every(Source, mcdal.pool),
+    *every(Source, mcdal.pool.streaming),
 ]
 
 

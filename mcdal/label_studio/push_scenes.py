@@ -124,7 +124,7 @@ def _asked(out: Path, run_id: str) -> Asked:
     pool = plan.config.open(out / "cache", plan.config.training.numerics("auto"))
     if pool.fingerprint != record.data_fingerprint:
         raise CampaignError(f"the images or masks of {run_id} are others than when it was begun: restore them")
-    return Asked(plan, pool, last, ids, _model(out, plan, pool, last))
+    return Asked(plan, pool, last, tuple(ids), _model(out, plan, pool, last))
 
 
 def _plan(record: RunRecord) -> Plan:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int, Shaped
 
 from mcdal.errors import PoolError
+from mcdal.ids import MappedIds
 from mcdal.pool.base import ArrayImages, Images, LabeledView, Pool, Positions, Quarantined
 from mcdal.values import Ids
 
@@ -110,6 +111,9 @@ def digest(*parts: object) -> str:
             hasher.update(np.ascontiguousarray(part).data)
         elif isinstance(part, bytes):
             hasher.update(part)
+        elif isinstance(part, MappedIds):  # as the tuple would be
+            for piece in part.pieces():
+                hasher.update(piece)
         else:
             hasher.update(repr(part).encode())
         hasher.update(b"\x00|")

@@ -14,8 +14,11 @@ from torch import Tensor
 from mcdal.device import sent
 from mcdal.errors import PoolError
 from mcdal.events import Listener, nobody
+from mcdal.ids import MappedIds
 from mcdal.pool.masks import Masks
 from mcdal.pool.places import Places
+from mcdal.pool.sharded import Sharded
+from mcdal.pool.truth import Truth
 from mcdal.tasks.base import Task, TaskName
 from mcdal.tasks.classification import Classification
 from mcdal.values import Ids
@@ -141,6 +144,7 @@ class Pool:
     scaled to 0..1. fingerprint: changes when the data do, so that a run never continues on other images.
     kind: what a label is, where it is not one class. A label is then the number of a mask in `masks`, and so are `targets`.
     groups: for each image what it is near to (a sequence, a camera), so that a batch need not be all of one.
+    sharded: the same images (those of `images`, in the same order) in parts that are read one after the other, where they lie so.
     """
 
     name: str
@@ -156,6 +160,7 @@ class Pool:
     kind: Task | None = None
     masks: Masks | None = None
     groups: tuple[str, ...] | None = None
+    sharded: Sharded | None = None
     _places: Places = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -169,6 +174,10 @@ class Pool:
         if self.groups is not None and len(self.groups) != len(self.images):
             raise PoolError(
                 f"pool {self.name!r}: {len(self.groups)} groups for {len(self.images)} images: give one an image"
+            )
+        if self.sharded is not None and (here := sum(s.size for s in self.sharded.shards)) != len(self.images):
+            raise PoolError(
+                f"pool {self.name!r}: {here} images in shards, and {len(self.images)} in all: they must be the same"
             )
 
     def __len__(self) -> int:
@@ -226,7 +235,7 @@ class Pool:
         """Where `id` stands in `images`; an error names an id that the pool does not have."""
         try:
             return self._places[id]
-        except KeyError:
+        except (KeyError, ValueError):
             raise self._unknown(id) from None
 
     def _unknown(self, id: str) -> PoolError:
@@ -254,6 +263,8 @@ class Pool:
         """True class index by id, or the number of the true mask, for an oracle that plays the annotator."""
         if self.targets is None:
             raise PoolError(f"pool {self.name!r} has no true labels: a person or a tool has to give them")
+        if isinstance(self.images.ids, MappedIds):
+            return Truth(self.images.ids, self.targets)
         return dict(zip(self.images.ids, self.targets.tolist(), strict=True))
 
 

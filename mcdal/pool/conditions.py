@@ -74,6 +74,7 @@ class Conditions:
             groups=None if pool.groups is None else tuple(pool.groups[i] for i in at),
             fingerprint=f"{pool.fingerprint}; {values}",
             notes=(*pool.notes, *self._notes(len(pool), len(kept), targets)),
+            sharded=None,
         )
 
     def _thinned(self, pool: Pool) -> Positions:

@@ -161,7 +161,7 @@ class _Encoding:
         labeled = old.test.positions if self.whole else np.arange(len(seen))
         return replace(
             old, images=images, test=LabeledView(seen, labeled, old.test.y), mean=(0.0,) * length,
-            std=(1.0,) * length, fingerprint=digest(old.fingerprint, self.encoder),
+            std=(1.0,) * length, fingerprint=digest(old.fingerprint, self.encoder), sharded=None,
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from itertools import islice, repeat
 import numpy as np
 from jaxtyping import Int
 
+from mcdal.ids import MappedIds
 from mcdal.values import Ids
 
 Positions = Int[np.ndarray, " _"]
@@ -18,17 +19,20 @@ class Places:
     Looking up half a million of a million ids takes half a second: neither lies in the processor's cache. Labels of a run are
     remembered in the order in which they came, so a mapping begins with the very strings that were looked up last; that they
     are the same objects is seen in a fiftieth of the time, and where they are not, all are looked up.
+
+    Ids that lie on the disk have their own table there, in which distinct ones were made sure of.
     """
 
     def __init__(self, ids: Ids):
-        self._of = {id: i for i, id in enumerate(ids)}
-        self._last: tuple[Ids, Positions] = (), np.empty(0, dtype=np.int64)
+        self._mapped = ids if isinstance(ids, MappedIds) else None
+        self._of = {} if self._mapped is not None else {id: i for i, id in enumerate(ids)}
+        self._last: tuple[tuple[str, ...], Positions] = (), np.empty(0, dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self._of)
+        return len(self._of) if self._mapped is None else len(self._mapped)
 
     def __getitem__(self, id: str) -> int:
-        return self._of[id]
+        return self._of[id] if self._mapped is None else self._mapped.index(id)
 
     def of(self, labels: Mapping[str, int]) -> Positions:
         """Of all ids of `labels`, in their order; -1 of those that are not in the pool. Not to be written to."""
@@ -37,7 +41,13 @@ class Places:
             known, found = (), found[:0]
         if len(labels) <= len(known):
             return found[: len(labels)]
-        new = map(self._of.get, islice(labels, len(known), None), repeat(-1))
-        found = np.concatenate([found, np.fromiter(new, dtype=np.int64, count=len(labels) - len(known))])
+        found = np.concatenate([found, self._look_up(labels, len(known))])
         self._last = tuple(labels), found
         return found
+
+    def _look_up(self, labels: Mapping[str, int], first: int) -> Positions:
+        """Those from number `first` on."""
+        if self._mapped is not None:
+            return self._mapped.positions(list(islice(labels, first, None)))
+        new = map(self._of.get, islice(labels, first, None), repeat(-1))
+        return np.fromiter(new, dtype=np.int64, count=len(labels) - first)

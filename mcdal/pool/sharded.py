@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from mcdal.pool.base import Pool
+if TYPE_CHECKING:
+    from mcdal.pool.base import Pool
 
 
 @dataclass(frozen=True)
@@ -24,5 +26,5 @@ class Sharded(ABC):
     shards: tuple[Shard, ...]
 
     @abstractmethod
-    def pool(self, shard: Shard) -> Pool:
+    def pool(self, shard: Shard) -> "Pool":
         """One shard as a pool of its own, without test images. PoolError where it has changed since its stamp was taken."""

@@ -181,7 +181,7 @@ def _queries(connection: Connection, run_id: str) -> dict[int, tuple[Ids, tuple[
     q = schema.queries.c
     rows = plain_rows(connection, select(q.round, q.rank, q.sample_id, q.score).where(q.run_id == run_id))
     rows.sort(key=itemgetter(0, 1))  # they nearly are in this order, which SQLite does not know
-    found = {}
+    found: dict[int, tuple[Ids, tuple[float | None, ...]]] = {}
     for round, asked in groupby(rows, key=itemgetter(0)):
         _, _, picks, scores = zip(*asked, strict=True)
         found[round] = picks, scores

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import struct
+import tarfile
 import zlib
 from pathlib import Path
 
@@ -134,12 +135,26 @@ def write_parquet(
     image: str = "image",
     metadata: dict[bytes, bytes] | None = None,
     plain: bool = False,
+    rows: int = 4,
+    compression: str = "snappy",
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = pyarrow.binary() if plain else pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
     values = images if plain else [{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(images)]
     table = pyarrow.table({image: pyarrow.array(values, kind), **columns})
-    pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), path, row_group_size=4)
+    pyarrow.parquet.write_table(
+        table.replace_schema_metadata(metadata), path, row_group_size=rows, compression=compression
+    )
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
 
 
 def cifar_parquet(root: Path, classes: int, count: int = 10, image: str = "img") -> Path:

@@ -1,0 +1,209 @@
+"""The index of a pool in shards: for each a Parquet file of ids, labels and places, written when the shard has been listed.
+
+What a kill leaves is whole files: the search goes on at the shards that have none.
+"""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt64
+
+from mcdal.errors import PoolError
+from mcdal.events import Listener
+from mcdal.hashes import hashed
+from mcdal.pool.assemble import digest
+from mcdal.pool.streaming.format import Entries, Format, Found, Places
+from mcdal.pool.streaming.storage import Storage
+
+VERSION = 1
+MANIFEST = "shards.parquet"
+NAMED = 10
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """A shard in the index. content: a digest of its ids and labels. labels: what kind they are: none, index or name."""
+
+    name: str
+    bytes: int
+    stamp: str
+    samples: int
+    content: str
+    labels: str
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """A shard's part of the index, read back. labels: a pyarrow array, or None."""
+
+    ids: Any
+    hashes: UInt64[np.ndarray, " n"]
+    labels: Any
+    places: Places
+
+
+@dataclass(frozen=True)
+class Index:
+    """A folder or URL. carried: files of it that travel with this object, for processes that cannot reach it."""
+
+    root: Storage
+    carried: dict[str, bytes] = field(default_factory=dict)
+
+    def read(self, shard: str, columns: Sequence[str] | None = None) -> Listed:
+        """What `write` kept of a shard."""
+        import pyarrow.parquet
+
+        name = file_of(shard)
+        content = self.carried.get(name) or self.root.read(name)
+        table = pyarrow.parquet.read_table(io.BytesIO(content), columns=columns)
+        names = table.column_names
+        places = np.zeros((table.num_rows, 2), dtype=np.int64)
+        for i, place in enumerate(n for n in names if n.startswith("at_")):
+            places[:, i] = table.column(place).to_numpy()
+        hashes = table.column("hash").to_numpy() if "hash" in names else np.empty(0, dtype=np.uint64)
+        ids = table.column("sample_id").combine_chunks() if "sample_id" in names else None
+        return Listed(ids, hashes, table.column("label").combine_chunks() if "label" in names else None, places)
+
+    def carrying(self, shards: Sequence[str]) -> "Index":
+        """A copy that holds its files of these shards."""
+        return Index(self.root, {file_of(shard): self.root.read(file_of(shard)) for shard in shards})
+
+    def write(self, found: Found, entries: Entries, place: tuple[str, str]) -> Indexed:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        labels = "none" if entries.labels is None else "index" if pa.types.is_integer(entries.labels.type) else "name"
+        content = digest(entries.ids, [] if entries.labels is None else entries.labels.to_pylist(), found.size)
+        made = Indexed(found.name, found.size, found.stamp, len(entries.ids), content, labels, entries.classes)
+        columns = {"sample_id": pa.array(entries.ids, pa.string()), "hash": pa.array(hashed(entries.ids))}
+        if entries.labels is not None:
+            columns["label"] = entries.labels
+        columns |= {f"at_{name}": pa.array(entries.places[:, i]) for i, name in enumerate(place)}
+        table = pa.table(columns).replace_schema_metadata({"mcdal": json.dumps(vars(made))})
+        sink = io.BytesIO()
+        pq.write_table(table, sink, compression="zstd", use_dictionary=["label"] if labels == "name" else False)
+        self.root.write(file_of(found.name), sink.getvalue())
+        return made
+
+    def seen(self, found: Found) -> Indexed | None:
+        """What is kept of the shard, if it is still of this stamp."""
+        import pyarrow.parquet as pq
+
+        name = file_of(found.name)
+        if not self.root.exists(name):
+            return None
+        told = json.loads(pq.read_metadata(io.BytesIO(self.root.read(name))).metadata[b"mcdal"])
+        made = Indexed(**{**told, "classes": tuple(told["classes"])})
+        return made if made.stamp == found.stamp else None
+
+    def set_aside(self) -> frozenset[str]:
+        """Files of the index that say which images of a shard were set aside."""
+        folder = Storage(self.root.url("aside"))
+        if folder.local is not None and not folder.local.is_dir():
+            return frozenset()
+        return frozenset(f"aside/{file.name}" for file in folder.files(".json"))
+
+    def manifest(self) -> list[Indexed] | None:
+        """All shards, once every one of them has been listed; None before that."""
+        import pyarrow.parquet as pq
+
+        if not self.root.exists(MANIFEST):
+            return None
+        rows = pq.read_table(io.BytesIO(self.root.read(MANIFEST))).to_pylist()
+        return [Indexed(**{**row, "classes": tuple(row["classes"])}) for row in rows]
+
+    def write_manifest(self, shards: Sequence[Indexed]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        sink = io.BytesIO()
+        rows = [{**vars(shard), "classes": list(shard.classes)} for shard in shards]
+        kinds = {"name": pa.string(), "bytes": pa.int64(), "stamp": pa.string(), "samples": pa.int64(), "content": pa.string(),
+                 "labels": pa.string(), "classes": pa.list_(pa.string())}  # fmt: skip
+        pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(kinds)), sink, compression="zstd")
+        self.root.write(MANIFEST, sink.getvalue())
+
+
+def update(
+    index: Index, storage: Storage, format: Format, threads: int, again: bool, listen: Listener
+) -> list[Indexed]:
+    """All shards of the index, listed where they are not. PoolError for shards that are not as they were.
+
+    again: what has changed is listed anew instead.
+    """
+    found = format.find(storage, index.root, listen)
+    if not found:
+        raise PoolError(f"{storage.root}: no shard found; see docs/shards.md for what is read")
+    before = index.manifest()
+    if before is not None:
+        changes = differences(before, found)
+        if not changes:
+            return before
+        if not again:
+            raise _changed(storage, changes)
+    known = {shard.name: shard for shard in before or ()}
+
+    def listed(shard: Found) -> Indexed:
+        kept = known.get(shard.name)
+        if kept is not None and kept.stamp == shard.stamp:
+            return kept
+        kept = index.seen(shard) if kept is None else None
+        return kept or index.write(shard, format.scan(storage, shard, index.root), format.place)
+
+    made: dict[str, Indexed] = {}
+    with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
+        waiting = [pool.submit(listed, shard) for shard in found]
+        try:
+            for done, future in enumerate(as_completed(waiting)):
+                listen("prepare", done=done, total=len(found), what=f"listing shards of {storage.name}")
+                shard = future.result()
+                made[shard.name] = shard
+        except BaseException:
+            for future in waiting:
+                future.cancel()
+            raise
+    shards = [made[shard.name] for shard in found]
+    index.write_manifest(shards)
+    return shards
+
+
+def differences(before: Sequence[Indexed], now: Sequence[Found]) -> list[str]:
+    """What has changed since, a sentence each."""
+    then, found = {shard.name: shard for shard in before}, {shard.name: shard for shard in now}
+    said = [f"{name} has changed" for name in then if name in found and found[name].stamp != then[name].stamp]
+    said += [f"{name} is missing" for name in then if name not in found]
+    return said + [f"{name} is new" for name in found if name not in then]
+
+
+def _changed(storage: Storage, changes: list[str]) -> PoolError:
+    more = [f"... and {len(changes) - NAMED} more"] if len(changes) > NAMED else []
+    lines = [f"  {line}" for line in (*changes[:NAMED], *more)]
+    return PoolError(
+        "\n".join(
+            [
+                f"{storage.root}: {len(changes)} shards are not as they were when they were listed",
+                *lines,
+                "put them back as they were, or start anew with --set source.relist=true; runs that began on the old ones do "
+                "not go on with others",
+            ]
+        )
+    )
+
+
+def file_of(shard: str) -> str:
+    """A shard's file in the index: its name as far as file systems like it, and a digest of all of it."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", shard)[-80:].strip("-.")
+    return f"shards/{plain}-{hashlib.blake2b(shard.encode(), digest_size=6).hexdigest()}.parquet"
+
+
+def record_of(shard: str, kind: str) -> str:
+    """Where the index keeps what was found out while a shard was read: its checksums (sums), its bad images (aside)."""
+    return file_of(shard).replace("shards/", f"{kind}/", 1).removesuffix(".parquet") + ".json"

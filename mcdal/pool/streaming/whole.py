@@ -1,0 +1,122 @@
+"""All images of a pool in shards, read at random: for training."""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Shaped, UInt8
+from torch import Tensor
+
+from mcdal.pool.base import Images, Positions, Quarantined
+from mcdal.pool.decode import BadImages
+from mcdal.pool.encoded import in_threads
+from mcdal.pool.streaming.aside import Aside
+from mcdal.pool.streaming.format import Bytes, Part
+from mcdal.pool.streaming.images import Reader, decoded, send
+from mcdal.pool.streaming.index import Indexed, record_of
+from mcdal.pool.streaming.joined import JoinedPart
+from mcdal.pool.streaming.kept import Kept
+
+BATCHES_AT_ONCE = 2
+"""Batches that are fetched at the same time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Room:
+    """Where encoded images are kept, and whether those that come unasked are kept too."""
+
+    kept: Kept
+    neighbours: bool
+
+
+class WholeImages(Images):
+    """Batches are read ahead in threads: what is kept from there, the rest shard by shard from the store."""
+
+    def __init__(self, reader: Reader, part: JoinedPart, shards: tuple[Indexed, ...], bad: "Asides", room: Room | None):
+        self.ids = part.ids
+        self._reader, self._part, self._shards, self._bad, self._room = reader, part, shards, bad, room
+
+    @property
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """What was set aside, by earlier readings and by this one so far; its images are black."""
+        return self._bad.quarantined
+
+    def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
+        ahead = in_threads(self._encoded, positions, BATCHES_AT_ONCE)
+        return send(decoded(ahead, self._decode, self._reader.threads), device)
+
+    def read(self, position: int) -> Shaped[Tensor, "h w c"]:
+        return torch.from_numpy(self._decode(self._encoded(np.array([position], dtype=np.int64)))[0])
+
+    def _encoded(self, chosen: Positions) -> tuple[Positions, list[Bytes]]:
+        """Those that are kept from there, the others from the store."""
+        ids = [self.ids[i] for i in chosen.tolist()]
+        found: dict[str, Bytes] = {} if self._room is None else {**self._room.kept.get(ids)}
+        missing = np.array([i for i, id in enumerate(ids) if id not in found], dtype=np.int64)
+        for shard, here in self._by_shard(chosen[missing]):
+            rows = missing[here]
+            found |= self._fetched(shard, [ids[i] for i in rows.tolist()], chosen[rows])
+        return chosen, [found[id] for id in ids]
+
+    def _decode(self, piece: tuple[Positions, list[Bytes]]) -> UInt8[np.ndarray, "b h w c"]:
+        chosen, images = piece
+        frame = self._reader.frame
+        made = np.empty((len(chosen), *frame.shape, frame.channels), dtype=np.uint8)
+        for shard, here in self._by_shard(chosen):
+            aside = self._bad.of(self._shards[shard].name)
+            rows = here.tolist()
+            made[here] = frame.batch([self.ids[int(chosen[i])] for i in rows], [images[i] for i in rows], aside)
+            aside.save()
+        return made
+
+    def _by_shard(self, chosen: Positions) -> Iterator[tuple[int, Positions]]:
+        """Number of each shard, and which of `chosen` are in it."""
+        shard_of = np.searchsorted(self._part.starts, chosen, "right") - 1
+        for shard in np.unique(shard_of).tolist():
+            yield shard, np.flatnonzero(shard_of == shard)
+
+    def _fetched(self, number: int, ids: list[str], positions: Positions) -> dict[str, Bytes]:
+        """From the store; kept, if there is room for it."""
+        shard, (first, last) = self._shards[number], self._part.starts[number : number + 2].tolist()
+        format, storage = self._reader.format, self._reader.storage
+        part = Part(shard.name, shard.stamp, ids, self._part.places[positions])
+        if self._room is None:
+            return dict(zip(ids, format.fetch(storage, part), strict=True))
+        if self._room.neighbours:
+            all_places = np.asarray(self._part.places[first:last])
+            rows = np.union1d(format.neighbours(storage, part, all_places), positions - first)
+            part = Part(shard.name, shard.stamp, [self.ids[first + i] for i in rows.tolist()], all_places[rows])
+        found = dict(zip(part.ids, format.fetch(storage, part), strict=True))
+        self._room.kept.put({id: image for id, image in found.items() if image})
+        return found
+
+
+class Asides:
+    """What was set aside in any of the shards, known as soon as somebody looks into a shard."""
+
+    def __init__(self, reader: Reader, bad_images: BadImages):
+        self._reader, self._bad_images = reader, bad_images
+        self._of: dict[str, Aside] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type["Asides"], tuple[Reader, BadImages]]:
+        return Asides, (self._reader, self._bad_images)
+
+    def of(self, shard: str) -> Aside:
+        with self._lock:
+            if shard not in self._of:
+                self._of[shard] = Aside(self._reader.index, shard, self._bad_images)
+            return self._of[shard]
+
+    @property
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        return tuple(bad for aside in list(self._of.values()) for bad in aside.quarantined)
+
+    def known(self, shards: Sequence[str]) -> tuple[Quarantined, ...]:
+        """What earlier readings set aside in these."""
+        there = self._reader.index.set_aside()
+        return tuple(
+            bad for shard in shards if record_of(shard, "aside") in there for bad in self.of(shard).quarantined
+        )
