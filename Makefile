@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11 python3.13,$(she
   $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow test-label-studio test-postgres check bench clean
+.PHONY: setup demo test test-slow test-label-studio test-postgres test-ray check bench clean
 
 setup: .venv/.ready
 
@@ -41,6 +41,11 @@ test-postgres: setup
 	$(BIN)/python -m pip install --quiet --editable '.[postgres]'
 	scripts/postgres scripts/test tests/test_store.py tests/test_migrations.py tests/test_loop.py tests/test_kill.py \
 	  tests/test_status.py tests/test_postgres.py tests/campaign -m 'not slow'
+
+# A Ray cluster of two nodes on this machine, whose nodes, workers and drivers are killed. Ray is 600 MB.
+test-ray: setup
+	$(BIN)/python -m pip install --quiet --editable '.[ray]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray tests/passes
 
 check: setup
 	scripts/check
