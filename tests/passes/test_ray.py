@@ -25,7 +25,7 @@ ON_RAY = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]  # Ray warns of
 
 @pytest.fixture
 def cluster():
-    """Two nodes: the head has no CPU for actors beyond one, the other has two."""
+    """Two nodes of one CPU each."""
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
@@ -122,6 +122,17 @@ class TestOnTwoNodes:
         assert len(times) == 8 and times.total() <= 8 + 2
         assert_whole(tmp_path, tmp_path_factory)
 
+    def test_ctrl_c_ends_the_actors_and_leaves_whole_files(self, cluster, tmp_path, tmp_path_factory):
+        process = start(tmp_path, cluster.address, 0.5)
+        wait_until(lambda: len(list((tmp_path / "pass").glob("*.parquet"))) >= 2, 120)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode != 0
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids(tmp_path)), 20)
+        assert list((tmp_path / "pass").glob("*.part")) == []
+        assert again(tmp_path).resumed >= 2
+        assert_whole(tmp_path, tmp_path_factory)
+
     def test_results_come_back_where_the_folder_is_not_shared(self, cluster, tmp_path, tmp_path_factory):
         measured = measure_shards(
             model(), watched(tmp_path), Margin(), tmp_path / "pass", numerics=NUMERICS,
@@ -131,11 +142,11 @@ class TestOnTwoNodes:
         assert_whole(tmp_path, tmp_path_factory)
 
     def test_what_the_cluster_cannot_hold_is_told_at_once(self, cluster, tmp_path):
-        engines = {
-            OnRay(address=cluster.address, gpus=1.0): "cannot hold one actor: it asks for 1 CPUs and 1 GPUs",
-            OnRay(address=cluster.address, cpus=2.0): "cannot hold one actor: it asks for 2 CPUs beside one CPU",
-        }
-        for engine, told in engines.items():
+        for asks, told in (
+            ({"gpus": 1.0}, "cannot hold one actor: it asks for 1 CPUs and 1 GPUs"),
+            ({"cpus": 2.0}, "cannot hold one actor: it asks for 2 CPUs beside one CPU"),
+        ):
+            engine = OnRay(address=cluster.address, **asks)
             with pytest.raises(ConfigError, match=told):
                 measure_shards(
                     model(), watched(tmp_path), Margin(), tmp_path / "pass", numerics=NUMERICS, engine=engine
@@ -150,6 +161,18 @@ class TestOnTwoNodes:
         engine = OnRay(patience=3.0)
         with pytest.raises(StoreError, match="no actor could start on the Ray cluster for 3 s"):
             measure_shards(model(), watched(tmp_path), Margin(), tmp_path / "pass", numerics=NUMERICS, engine=engine)
+
+
+@pytest.mark.ray
+def test_ray_understands_the_cluster_file():
+    pytest.importorskip("ray")
+    import yaml
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    file = Path(__file__).parents[2] / "docs" / "ray-cluster.yaml"
+    config = prepare_config(yaml.safe_load(file.read_text()))
+    validate_config(config)
+    assert config["head_node_type"] in config["available_node_types"]
 
 
 class Taking:
