@@ -92,17 +92,17 @@ class OnRay(Engine):
         if ray.is_initialized():
             yield
             return
-        quiet: dict[str, Any] = {"log_to_driver": False, "ignore_reinit_error": True}
-        if self.address == "local" or (self.address is None and not _cluster_here(ray)):
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            memory = OBJECTS + 2 * weights
-            quiet |= {"address": "local", "include_dashboard": False, "object_store_memory": memory}
-        else:
-            quiet["address"] = self.address or "auto"
+        address = self.address or os.environ.get("RAY_ADDRESS")
+        quiet: dict[str, Any] = {"log_to_driver": False, **self.init}
         try:
-            ray.init(**{**quiet, **self.init})
+            if address == "local":
+                _start(ray, quiet, weights)
+            else:
+                ray.init(**{"address": address or "auto", **quiet})
         except ConnectionError as error:
-            raise ConfigError(f"there is no Ray cluster at {self.address or 'auto'}: {error}") from error
+            if address is not None:
+                raise ConfigError(f"there is no Ray cluster at {address}: {error}") from error
+            _start(ray, quiet, weights)
         try:
             yield
         finally:
@@ -117,11 +117,11 @@ def _ray() -> Any:
     return ray
 
 
-def _cluster_here(ray: Any) -> bool:
-    """Whether RAY_ADDRESS names a cluster or this machine belongs to one."""
-    if os.environ.get("RAY_ADDRESS"):
-        return True
-    return bool(ray._private.services.find_gcs_addresses())
+def _start(ray: Any, options: Mapping[str, Any], weights: int) -> None:
+    """A cluster of this machine alone."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    own = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECTS + 2 * weights}
+    ray.init(**{**own, **options})
 
 
 @contextmanager

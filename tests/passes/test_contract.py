@@ -18,13 +18,14 @@ from mcdal.registry import listed
 from mcdal.strategies.margin import Margin
 from mcdal.strategies.mc_dropout import MCDropout
 from mcdal.strategies.mcdal import MCDAL
-from mcdal.testing import NUMERICS, FakeSharded, fake_scenes, fake_setting, fake_trained, fake_training
+from mcdal.testing import NUMERICS, FakeSharded, fake_pool, fake_scenes, fake_setting, fake_trained, fake_training
 from mcdal.training import train
 from tests.passes.registry import kept
 from tests.strategies.test_contract import ABLE, EVERY
 
-REGISTERED = {name: (EVERY[name], None) for name in listed("strategies")}
-OTHERS = {name: (make, None) for name, make in EVERY.items() if name not in REGISTERED}
+FEW = partial(fake_pool, 36)
+REGISTERED = {name: (EVERY[name], FEW) for name in listed("strategies")}
+OTHERS = {name: (make, FEW) for name, make in EVERY.items() if name not in REGISTERED}
 OTHERS |= {f"{name}, scenes": (make, fake_scenes) for name, make in ABLE.items()}
 CASES = REGISTERED | OTHERS
 SLOW_TO_CHOOSE = {"mcdal_posthoc"}
@@ -54,9 +55,9 @@ def in_one_process(cases, tmp_path_factory):
     found = {}
     lines = []
     for number, (name, (make, pool)) in enumerate(cases.items()):
-        trained = fake_trained(make(), pool=pool() if pool else None)
+        trained = fake_trained(make(), pool=pool())
         folder = tmp_path_factory.mktemp(f"case-{number}")
-        sharded = FakeSharded(size=SIZE) if pool is None else FakeSharded(pool, SIZE)
+        sharded = FakeSharded(pool, SIZE)
         with pytest.raises(KeyboardInterrupt):
             ask(trained, sharded, folder, engine=Keep())
         found[name] = trained, sharded, folder
@@ -140,7 +141,7 @@ def check_what_travels(trained, sharded, folder):
     ids=["margin", "power", "mcdal", "mc_dropout"],
 )
 def test_what_was_trained_otherwise_is_told_apart(make):
-    one, again = fake_trained(make()), fake_trained(make())
+    one, again = fake_trained(make(), pool=FEW()), fake_trained(make(), pool=FEW())
     mine = identity(one.model, one.strategy)
     assert identity(again.model, again.strategy) == mine
     strategy = make()

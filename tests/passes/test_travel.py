@@ -1,6 +1,5 @@
 """Model and strategy go to another process with all that `measure` needs, and say what stayed behind."""
 
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +28,7 @@ def test_the_strategy_holds_the_very_model_that_came_with_it():
     assert isinstance(strategy._optimizer, LeftBehind)
 
 
+@pytest.mark.slow  # the compiler takes seconds to import
 def test_a_compiled_model_arrives_as_it_was_written():
     trained = fake_trained(Margin())
     trained.model.compile(dynamic=False)
@@ -99,14 +99,9 @@ class Mine(Strategy):
 def test_a_class_of_a_file_of_ones_own_travels_with_its_code(tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     strategy = load("strategies", f"{tmp_path / 'own.py'}:Mine")()
-    (tmp_path / "packed").write_bytes(pack(FakeModel(3), strategy))
+    content = pack(FakeModel(3), strategy)
     (tmp_path / "own.py").unlink()
-    code = f"""
-import torch, sys
-from pathlib import Path
-from mcdal.passes.travel import unpack
-model, strategy = unpack(Path({str(tmp_path / "packed")!r}).read_bytes(), torch.device("cpu"))
-print(type(strategy).__name__, type(strategy).measure.__globals__["SCALE"])
-"""
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert said.stdout == "Mine 3.0\n", said.stderr
+    del sys.modules[type(strategy).__module__]  # as in a process that has never seen it
+    _, there = unpack(content, CPU)
+    assert type(there).__name__ == "Mine"
+    assert type(there).measure.__globals__["SCALE"] == 3.0
