@@ -3,7 +3,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11 python3.13,$(she
   $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow coverage test-label-studio test-postgres check bench clean
+.PHONY: setup demo test test-slow coverage test-label-studio test-postgres test-ray check bench clean
 
 setup: .venv/.ready
 
@@ -29,7 +29,7 @@ test-slow: setup
 
 # Which lines the tests reach; counting them takes longer than the tests alone.
 coverage: setup
-	scripts/test --cov --cov-report=term:skip-covered -m 'not slow and not label_studio'
+	scripts/test --cov --cov-report=term:skip-covered -m 'not slow and not label_studio and not ray'
 
 # A Label Studio of its own, 1 GB, in a virtual environment of its own; the tests start it offline on a free port.
 test-label-studio: setup .venv-label-studio/.ready
@@ -45,6 +45,11 @@ test-postgres: setup
 	$(BIN)/python -m pip install --quiet --editable '.[postgres]'
 	scripts/postgres scripts/test tests/test_store.py tests/test_migrations.py tests/test_loop.py tests/test_kill.py \
 	  tests/test_status.py tests/test_postgres.py tests/campaign -m 'not slow'
+
+# A Ray cluster of two nodes on this machine, whose nodes, workers and drivers are killed. Ray is 600 MB.
+test-ray: setup
+	$(BIN)/python -m pip install --quiet --editable '.[ray]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray tests/passes
 
 check: setup
 	scripts/check

@@ -23,7 +23,8 @@ CIFAR-10, Fashion-MNIST and the digits in --work.
 
 CIFAR-10 from scratch takes some four minutes a run, with the strategies that are named:
 
-    ... areas.py cifar10_scratch --data CIFAR_FOLDER --seeds 0-2 --strategies random margin entropy badge core_set mcdal mcdal_posthoc
+    ... areas.py cifar10_scratch --data CIFAR_FOLDER --seeds 0-2 \\
+        --strategies random margin entropy badge core_set mcdal mcdal_posthoc
 
 CamVid at its small scale is judged by mean IoU, with the strategies that are named; `--all` adds Random's value with all labels.
 

@@ -27,6 +27,7 @@ from mcdal.oracles.base import Oracle
 from mcdal.oracles.simulated import Simulated
 from mcdal.pool.base import ArrayImages, LabeledView, Pool, Source
 from mcdal.pool.masks import ArrayMasks, Masks
+from mcdal.pool.sharded import Shard, Sharded
 from mcdal.schedule import Optimization
 from mcdal.strategies.base import Setting, Strategy, picks_the_largest
 from mcdal.strategies.mcdal import MCDAL
@@ -372,3 +373,22 @@ def _assert_refuses_nan(strategy: Strategy, rows: Rows) -> None:
             assert rows.ids[where] in str(error), f"the error on a NaN {name} does not name the sample"
         else:
             raise AssertionError(f"a NaN {name} was not refused")
+
+
+@dataclass(frozen=True)
+class FakeSharded(Sharded):
+    """A fake pool in shards of these sizes, the last of which may be smaller."""
+
+    make: Callable[[], Pool] = fake_pool
+    size: int = 16
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:  # type: ignore[override]
+        n = len(self.make())
+        return tuple(
+            Shard(f"part-{i // self.size}", min(self.size, n - i), "as it was made") for i in range(0, n, self.size)
+        )
+
+    def pool(self, shard: Shard) -> Pool:
+        whole, number = self.make(), int(shard.name.rpartition("-")[2])
+        return _shard(whole, np.arange(number * self.size, number * self.size + shard.size))

@@ -25,6 +25,7 @@ LEVELS = [
     {"batches"},
     {"round_models"},
     {"features", "groups", "twins", "warm_start"},
+    {"passes"},
     {"artifacts", "checkpoint", "environment", "tables"},
     {"config", "plan", "registry", "settings"},
     {"simclr"},

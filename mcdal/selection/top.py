@@ -137,15 +137,21 @@ def stochastic_top(
     if among is not None:
         ids, score = tuple(map(ids.__getitem__, among.tolist())), score[among]
     refuse_nan(ids, score)
-    noise = -np.log(-np.log(uniforms(seed, ids).clip(2.0**-54, 1 - 2.0**-53)))
-    first = top(ids, _log_weight(ids, score.astype(np.float64), sampling, beta) + noise, budget)
+    first = top(ids, log_weight(ids, score.astype(np.float64), sampling, beta) + gumbel(seed, ids), budget)
     place = dict(zip(ids, score.tolist(), strict=True))
     return Picks(first.ids, np.array([place[id] for id in first.ids], dtype=np.float64))
 
 
-def _log_weight(
+def gumbel(seed: int, ids: Iterable[str]) -> Float[np.ndarray, " n"]:
+    """Gumbel noise of each id, which depends on the seed and the id alone."""
+    noise: Float[np.ndarray, " n"] = -np.log(-np.log(uniforms(seed, ids).clip(2.0**-54, 1 - 2.0**-53)))
+    return noise
+
+
+def log_weight(
     ids: Sequence[str], score: Float[np.ndarray, " n"], sampling: Lottery, beta: float
 ) -> Float[np.ndarray, " n"]:
+    """Of `stochastic_top`. Each row's depends on its own score alone, but for softrank, which looks at all."""
     if sampling == "softmax":
         return beta * score
     if sampling == "power":

@@ -15,6 +15,7 @@ from mcdal.models.base import Model
 from mcdal.schedule import Optimization
 from mcdal.selection import Sampling, balanced_top, stochastic_top, top
 from mcdal.selection.checks import refuse_bad_rows
+from mcdal.selection.top import Lottery
 from mcdal.tasks.base import Task, TaskName
 from mcdal.values import Batch, Measurement, Metrics, Picks, Progress, Rows
 
@@ -234,6 +235,14 @@ def picks_the_largest(strategy: Strategy) -> bool:
     """Whether the picks are the largest scores and nothing else."""
     hook = type(strategy).select
     return hook is Strategy.select or (hook is Scored.select and getattr(strategy, "sampling", "top") == "top")
+
+
+def draws_by_lot(strategy: Strategy) -> tuple[Lottery, float] | None:
+    """How it draws by lot from its scores, with its beta; None where it looks at more than scores."""
+    if type(strategy).select is not Scored.select:
+        return None
+    assert isinstance(strategy, Scored)
+    return None if strategy.sampling == "balanced" else (strategy.sampling, strategy.beta)
 
 
 def own_modules(strategy: Strategy) -> list[nn.Module]:
