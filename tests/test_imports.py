@@ -62,6 +62,7 @@ LEVELS = [
         "streams",
         "events",
         "locks",
+        "stack",
         "values",
         "errors",
         "version",

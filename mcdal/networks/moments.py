@@ -5,13 +5,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mcdal.stack import Matrix
+
 Positions = Int[np.ndarray, " _"]
 
 AT_ONCE = 8_192
 """Rows of the features that are read together outside of training."""
 
 
-def moments(vector: Float[np.ndarray, "n d"], order: Positions) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+def moments(vector: Float[Matrix, "n d"], order: Positions) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
     """Mean and standard deviation of each feature, in float64, from one pass over the rows in this order."""
     total = torch.zeros(2, vector.shape[1], dtype=torch.float64)
     pivot = torch.from_numpy(vector[order[0]].astype(np.float64))  # against cancellation where the mean is large

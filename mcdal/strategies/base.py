@@ -13,7 +13,7 @@ from mcdal.checked import at_least
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.base import Model
 from mcdal.schedule import Optimization
-from mcdal.selection import Sampling, balanced_top, stochastic_top, top
+from mcdal.selection import Sampling, balanced_top, most_likely, stochastic_top, top
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.tasks.base import Task, TaskName
 from mcdal.values import Batch, Measurement, Metrics, Picks, Progress, Rows
@@ -189,7 +189,7 @@ class Scored(Strategy):
                 "return self.scored(score, batch)"
             )
         refuse_bad_rows(rows)
-        return balanced_top(rows.ids, score, rows.probabilities.argmax(1), budget, rows.free())
+        return balanced_top(rows.ids, score, most_likely(rows.probabilities), budget, rows.free())
 
     @property
     def needs(self) -> tuple[Need, ...]:

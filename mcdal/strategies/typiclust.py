@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 
 from mcdal.checked import at_least
 from mcdal.selection.checks import refuse_bad_rows
-from mcdal.selection.clusters import by_id, in_turn, perhaps_most_typical, typicality, unit
+from mcdal.selection.clusters import by_id, in_turn, perhaps_most_typical, scaled, typicality
 from mcdal.selection.lloyd import k_means
+from mcdal.stack import Matrix
 from mcdal.strategies.base import BOTH, About, Strategy
 from mcdal.values import Batch, Measurement, Picks, Rows
 
@@ -31,7 +32,7 @@ class TypiClust(Strategy):
         paper="Hacohen et al. 2022, *Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets*",
         needs=("features",),
         cost="k-means of all samples, then distances within each cluster: O(N^2 d / K)",
-        memory="a copy of the features, scaled to length 1, and one number a sample",
+        memory="a copy of the features, scaled to length 1; of features on the disk blocks and a cluster; some numbers a sample",
         use="the first labels of a pool, with self-supervised features; a cold start",
         avoid="later rounds: typical samples teach little once the classes are known",
         tasks=BOTH,
@@ -55,7 +56,7 @@ class TypiClust(Strategy):
         assert rows.vector is not None
         refuse_bad_rows(rows)
         order = by_id(rows.ids, np.arange(len(rows.ids)))
-        points, labeled = unit(rows.vector, order), rows.labeled[order]
+        points, labeled = scaled(rows.vector, order), rows.labeled[order]
         k = min(int(labeled.sum()) + budget, self.clusters, len(order))
         cluster = k_means(points, k, seed)[0]
         queues = (self._queue(points, labeled, members) for members in self._in_turn(cluster, labeled, k))
@@ -68,7 +69,7 @@ class TypiClust(Strategy):
         return sorted(members, key=lambda m: (len(m) <= self.smallest, int(labeled[m].sum()), -len(m), int(m[0])))
 
     def _queue(
-        self, points: Float[np.ndarray, "n d"], labeled: Bool[np.ndarray, " n"], members: Int[np.ndarray, " m"]
+        self, points: Float[Matrix, "n d"], labeled: Bool[np.ndarray, " n"], members: Int[np.ndarray, " m"]
     ) -> Iterator[tuple[int, float]]:
         """Unlabeled members of a cluster, the most typical first. The others are ranked when one of them is asked for."""
         own, free = points[members], np.flatnonzero(~labeled[members])
