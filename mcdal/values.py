@@ -108,12 +108,13 @@ class Picks:
     """What to label next, most wanted first. `score` is why, one number a pick.
 
     places: where the picks stand in the rows they were chosen from, where that is known; a hint that saves a search, never
-    believed.
+    believed. searched: how the batch was searched for, and with what numbers (`mcdal.selection.search`); empty where nobody said.
     """
 
     ids: Ids
     score: Float[np.ndarray, " b"]
     places: Int[np.ndarray, " b"] | None = field(default=None, repr=False, compare=False)
+    searched: Mapping[str, str | int] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -14,6 +14,7 @@ from mcdal.networks.moments import AT_ONCE, moments
 from mcdal.networks.posthoc_heads import PosthocHeads
 from mcdal.replay import Replayed
 from mcdal.schedule import Optimization, set_rate
+from mcdal.selection.k_center import widened
 from mcdal.stack import Matrix, on_disk
 
 Positions = Int[np.ndarray, " _"]
@@ -61,7 +62,7 @@ class Features:
         return self.mean.device
 
     def __getitem__(self, positions: Positions) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m c"]]:
-        z = torch.from_numpy(np.asarray(self.vector[positions], dtype=np.float32))
+        z = torch.from_numpy(np.asarray(widened(self.vector[positions]), dtype=np.float32))
         p = torch.from_numpy(np.asarray(self.probabilities[positions], dtype=np.float32))
         return (sent(z, self.device) - self.mean) * self.scale, sent(p, self.device)
 

@@ -36,7 +36,18 @@ def chunks(n: int, size: int = CHUNK) -> Iterator[slice]:
 
 def part(vectors: Float[Matrix, "n d"], where: slice | Int[np.ndarray, " m"]) -> Float[Tensor, "m d"]:
     """Some rows as a float32 tensor, read from disk if they lie there."""
-    return torch.from_numpy(np.array(vectors[where], dtype=np.float32))  # a copy: a mapping may be read-only
+    rows = vectors[where]
+    if rows.dtype == np.float16:
+        return torch.from_numpy(widened(rows))
+    return torch.from_numpy(np.array(rows, dtype=np.float32))  # a copy: a mapping may be read-only
+
+
+def widened(rows: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
+    """float16 as float32: torch has instructions for it and numpy has not. Others as they are."""
+    if rows.dtype != np.float16:
+        return rows
+    wide: np.ndarray = torch.from_numpy(np.array(rows)).float().numpy()
+    return wide
 
 
 def nearest(vectors: Float[Matrix, "n d"], centres: Int[np.ndarray, " k"]) -> Float[np.ndarray, " n"]:

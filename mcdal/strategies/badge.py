@@ -7,6 +7,7 @@ from jaxtyping import Float
 
 from mcdal.networks.gradients import last_layer_gradient
 from mcdal.selection.checks import refuse_bad_rows
+from mcdal.selection.demand import Demand, Size
 from mcdal.selection.k_means_pp import outer_k_means_pp
 from mcdal.stack import Matrix, Stack, on_disk
 from mcdal.strategies.base import BOTH, About, Strategy
@@ -49,6 +50,10 @@ class Badge(Strategy):
             rows.ids, a, rows.vector, np.flatnonzero(~rows.labeled), budget, numpy_generator(seed, "badge")
         )
         return Picks(tuple(rows.ids[i] for i in picks), np.array(squares, dtype=np.float64))
+
+    def demand(self, size: Size) -> Demand:
+        """A fifth of all distances to the picks, in float64."""
+        return Demand(64.0 * size.n, 0.4 * size.n * size.budget * (size.d + max(size.c, 1)))
 
 
 def _read_as_residuals(p: Float[Matrix, "n c"]) -> Float[Matrix, "n c"]:

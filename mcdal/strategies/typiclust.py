@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 
 from mcdal.checked import at_least
 from mcdal.selection.checks import refuse_bad_rows
-from mcdal.selection.clusters import by_id, in_turn, perhaps_most_typical, scaled, typicality
+from mcdal.selection.clusters import COPIED, by_id, in_turn, perhaps_most_typical, scaled, typicality
+from mcdal.selection.demand import Demand, Size
 from mcdal.selection.lloyd import k_means
 from mcdal.stack import Matrix
 from mcdal.strategies.base import BOTH, About, Strategy
@@ -62,6 +63,14 @@ class TypiClust(Strategy):
         queues = (self._queue(points, labeled, members) for members in self._in_turn(cluster, labeled, k))
         picks = in_turn(queues, budget)
         return Picks(tuple(rows.ids[order[i]] for i, _ in picks), np.array([t for _, t in picks], dtype=np.float64))
+
+    def demand(self, size: Size) -> Demand:
+        """k-means in ten passes over all centres, and all pairs within the clusters that are asked for a pick."""
+        k = min(size.labeled + size.budget, self.clusters)
+        own = size.n / k
+        kept = min(4.0 * size.n * size.d, COPIED)
+        pairs = min(k, size.budget) * own * own
+        return Demand(kept + 64.0 * size.n + 12 * own * size.d, (10.0 * size.n * k + pairs) * size.d)
 
     def _in_turn(self, cluster: Int[np.ndarray, " n"], labeled: Bool[np.ndarray, " n"], k: int) -> list[np.ndarray]:
         """Members of each cluster: small clusters last, then by labels (few first), size (large first), smallest id."""
