@@ -11,8 +11,8 @@ from numpy.lib import format as npy
 
 from mcdal.errors import PoolError
 
-OPEN = 256
-"""Files that are mapped at once: a process may hold some 1,000 open."""
+OPEN, MAPPED = 256, 2 << 30
+"""Files that are mapped at once, and bytes of them: a process may hold some 1,000 files open."""
 
 
 @runtime_checkable
@@ -131,19 +131,22 @@ def on_disk(table: Matrix) -> bool:
 
 
 class _Maps:
-    """Mapped files, of which the longest unused are closed."""
+    """Mapped files, of which the longest unused are closed: so their pages no longer count as memory of the process."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self._bytes = 0
 
     def of(self, path: Path) -> np.ndarray:
         if path in self._open:
             self._open.move_to_end(path)
             return self._open[path]
-        if len(self._open) >= OPEN:
-            self._open.popitem(last=False)
-        self._open[path] = np.asarray(np.load(path, mmap_mode="r"))
-        return self._open[path]
+        table = np.asarray(np.load(path, mmap_mode="r"))
+        self._bytes += table.nbytes
+        while self._open and (len(self._open) >= OPEN or self._bytes > MAPPED):
+            self._bytes -= self._open.popitem(last=False)[1].nbytes
+        self._open[path] = table
+        return table
 
 
 class _File:

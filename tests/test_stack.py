@@ -82,6 +82,9 @@ def test_more_files_than_a_process_may_hold_open(tmp_path, monkeypatch):
         table = Stack.of_files(paths)
         order = np.random.default_rng(0).permutation(240)
         np.testing.assert_array_equal(table[order][:, 0], order // 2)
+        monkeypatch.setattr(module, "MAPPED", 2 * 8)
+        np.testing.assert_array_equal(table[order][:, 0], order // 2)
+        assert len(table._tables[0]._maps._open) == 2
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 

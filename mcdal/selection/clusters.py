@@ -38,7 +38,8 @@ def scaled(vectors: Float[Matrix, "n d"], positions: Int[np.ndarray, " m"]) -> F
 
 
 def _of_length_one(rows: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
-    return unit(rows, np.arange(len(rows)))
+    made: np.ndarray = torch.nn.functional.normalize(part(rows, slice(None)), dim=1).numpy()
+    return made
 
 
 def typicality(

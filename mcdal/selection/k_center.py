@@ -46,7 +46,7 @@ def widened(rows: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
     """float16 as float32: torch has instructions for it and numpy has not. Others as they are."""
     if rows.dtype != np.float16:
         return rows
-    wide: np.ndarray = torch.from_numpy(np.array(rows)).float().numpy()
+    wide: np.ndarray = torch.from_numpy(rows if rows.flags.writeable else rows.copy()).float().numpy()
     return wide
 
 

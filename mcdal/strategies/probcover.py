@@ -58,5 +58,5 @@ class ProbCover(Strategy):
         return Picks((*ids, *rest), np.array([*gains, *[0] * len(rest)], dtype=np.float64))
 
     def demand(self, size: Size) -> Demand:
-        """All pairs; a copy of the vectors, and lists of `PAIRS` neighbours each while they are made."""
-        return Demand((4.0 * size.d + 24 * PAIRS) * size.n, 1.0 * size.n * size.n * size.d)
+        """Each pair once; a copy of the vectors, and lists of `PAIRS` neighbours each while they are made."""
+        return Demand((4.0 * size.d + 24 * PAIRS) * size.n, 0.5 * size.n * size.n * size.d)

@@ -65,11 +65,12 @@ class TypiClust(Strategy):
         return Picks(tuple(rows.ids[order[i]] for i, _ in picks), np.array([t for _, t in picks], dtype=np.float64))
 
     def demand(self, size: Size) -> Demand:
-        """k-means in ten passes over all centres, and all pairs within the clusters that are asked for a pick."""
+        """k-means in ten passes over all centres, and all pairs within the clusters that are asked for a pick; once more, in
+        float64, of all where there are more picks than clusters."""
         k = min(size.labeled + size.budget, self.clusters)
         own = size.n / k
         kept = min(4.0 * size.n * size.d, COPIED)
-        pairs = min(k, size.budget) * own * own
+        pairs = (min(k, size.budget) + (2 * k if size.budget > k else 0)) * own * own
         return Demand(kept + 64.0 * size.n + 12 * own * size.d, (10.0 * size.n * k + pairs) * size.d)
 
     def _in_turn(self, cluster: Int[np.ndarray, " n"], labeled: Bool[np.ndarray, " n"], k: int) -> list[np.ndarray]:
@@ -81,12 +82,18 @@ class TypiClust(Strategy):
         self, points: Float[Matrix, "n d"], labeled: Bool[np.ndarray, " n"], members: Int[np.ndarray, " m"]
     ) -> Iterator[tuple[int, float]]:
         """Unlabeled members of a cluster, the most typical first. The others are ranked when one of them is asked for."""
-        own, free = points[members], np.flatnonzero(~labeled[members])
-        neighbours = min(self.neighbours, max(1, len(members) // 2))
-        first = _ranked(own, neighbours, perhaps_most_typical(own, neighbours, free))[:1]
+        free, neighbours = np.flatnonzero(~labeled[members]), min(self.neighbours, max(1, len(members) // 2))
+        first = _most_typical(points[members], neighbours, free)  # read twice: waiting queues hold no rows
         yield from ((int(members[i]), t) for i, t in first)
         rest = np.setdiff1d(free, [i for i, _ in first])
-        yield from ((int(members[i]), t) for i, t in _ranked(own, neighbours, rest))
+        yield from ((int(members[i]), t) for i, t in _ranked(points[members], neighbours, rest))
+
+
+def _most_typical(
+    points: Float[np.ndarray, "m d"], neighbours: int, of: Int[np.ndarray, " p"]
+) -> list[tuple[int, float]]:
+    """The first that `_ranked` gives, if there is one."""
+    return _ranked(points, neighbours, perhaps_most_typical(points, neighbours, of))[:1]
 
 
 def _ranked(points: Float[np.ndarray, "m d"], neighbours: int, of: Int[np.ndarray, " p"]) -> list[tuple[int, float]]:
