@@ -2,9 +2,10 @@
 
 Files of 50,000 rows lie in `--work` (made once; 1 GB a million, and 20 MB of logits), like pooled features of a network. In fresh
 processes of one thread each: Margin over logits, core-set, BADGE and MCDAL post hoc (the fit on a sample and the scores of all
-apart), a batch of 1,000 from 1,000 labels. Peaks are of memory beyond what the process held when it began: without pages of
-mapped files, and with them, which the system takes back when it needs them. Beside them the files read once, cold and warm, and one
-product of all rows with 80 columns, as many as four pairs of heads on ten classes have.
+apart), a batch of 1,000 from 1,000 labels; TypiClust and FALCUN a batch of 100, ProbCover one in as many parts as two minutes of
+a core allow. Peaks are of memory beyond what the process held when it began: without pages of mapped files, and with them, which
+the system takes back when it needs them. Beside them the files read once, cold and warm, and one product of all rows with 80
+columns, as many as four pairs of heads on ten classes have.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/million.py --work FOLDER [--rows 1000000 10000000]
 """
@@ -16,6 +17,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -27,11 +29,15 @@ from benchmarks.side_by_side import RESULTS, Check, record
 from mcdal.measuring import select
 from mcdal.outputs import select_from
 from mcdal.selection.k_center import chunks, part
+from mcdal.selection.search import Search
 from mcdal.stack import Stack
 from mcdal.strategies.badge import Badge
 from mcdal.strategies.base import Strategy
 from mcdal.strategies.core_set import CoreSet
+from mcdal.strategies.falcun import Falcun
 from mcdal.strategies.mcdal_posthoc import MCDALPosthoc
+from mcdal.strategies.probcover import ProbCover
+from mcdal.strategies.typiclust import TypiClust
 from mcdal.values import Rows
 
 D, CLASSES, SHARD, LABELED, BUDGET = 512, 10, 50_000, 1_000, 1_000
@@ -46,28 +52,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="a folder with room: 1.1 GB for each million rows")
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
+    parser.add_argument("--dtype", default="float16", choices=["float16", "float32"], help="of the features")
     parser.add_argument("--whole-fit", action="store_true", help="MCDAL's heads on all rows as well: minutes")
     parser.add_argument("--only", nargs="*", default=list(STEPS), choices=list(STEPS))
     parser.add_argument("--out", type=Path, default=RESULTS / "million.json")
     given = parser.parse_args()
     found: dict[int, dict[str, dict[str, float]]] = {}
     steps = [name for name in given.only if name != "MCDAL post hoc, fit on all" or given.whole_fit]
+    work = given.work / given.dtype
     for rows in given.rows:
-        make(given.work, rows)
-        found[rows] = {name: measured(name, given.work, rows) for name in steps}
+        make(work, rows, np.dtype(given.dtype))
+        found[rows] = {name: measured(name, work, rows) for name in steps}
     checks = [check for rows, steps in found.items() for check in of_size(rows, steps)]
     if len(found) > 1:
         checks += growth(found)
-    record(
-        given.out,
-        "Choices from a million rows on the disk",
-        "benchmarks/million.py",
-        checks,
-        rows={str(n): s for n, s in found.items()},
-    )
+    command = f"benchmarks/million.py --rows {' '.join(map(str, given.rows))} --dtype {given.dtype}"
+    by_rows = {str(rows): steps for rows, steps in found.items()}
+    record(given.out, "Choices from a million rows on the disk", command, checks, dtype=given.dtype, rows=by_rows)
 
 
-def make(work: Path, rows: int) -> None:
+def make(work: Path, rows: int, kind: np.dtype) -> None:
     """The files that are not there yet."""
     work.mkdir(parents=True, exist_ok=True)
     if rows % SHARD:
@@ -77,12 +81,12 @@ def make(work: Path, rows: int) -> None:
         vector, logits = (work / f"{kind}-{i:05d}.npy" for kind in ("vector", "logits"))
         if logits.exists():
             continue
-        if shutil.disk_usage(work).free < 2 * SHARD * D * 2:
+        if shutil.disk_usage(work).free < 2 * SHARD * D * kind.itemsize:
             raise SystemExit(f"{work}: the disk is full; {rows // SHARD - i} of {rows // SHARD} files are missing")
         x = features(SHARD, "network", seed=i % DISTINCT)
         if i >= DISTINCT:
             x += np.float32(0.05) * np.random.default_rng(i).standard_normal((1, D)).astype(np.float32)
-        write(vector, x.astype(np.float16))
+        write(vector, x.astype(kind))
         made = (x - x.mean(0)) @ weights
         write(logits, (4 * made / made.std()).astype(np.float16))  # last: it says that both are there
 
@@ -161,6 +165,14 @@ def scoring(work: Path, rows: int) -> Callable[[], object]:
     return lambda: select(MCDALPosthoc(passes=1, sample=2_048), made, BUDGET)
 
 
+def parted(strategy: Strategy, budget: int, search: Search) -> Callable[[Path, int], Callable[[], object]]:
+    def prepare(work: Path, rows: int) -> Callable[[], object]:
+        made = replace(pool(work, rows), score=np.random.default_rng(2).random(rows, dtype=np.float32))
+        return lambda: print(dict(select(strategy, made, budget, search=search).searched), flush=True)
+
+    return prepare
+
+
 def bare(step: Callable[[Path, int], object]) -> Callable[[Path, int], Callable[[], object]]:
     return lambda work, rows: lambda: step(work, rows)
 
@@ -172,6 +184,9 @@ STEPS: dict[str, Callable[[Path, int], Callable[[], object]]] = {
     "Margin over logits": bare(margin),
     "core-set": choice(CoreSet()),
     "BADGE": choice(Badge()),
+    "TypiClust": parted(TypiClust(), 100, Search()),
+    "FALCUN": parted(Falcun(), 100, Search()),
+    "ProbCover in parts": parted(ProbCover(delta=0.3), 100, Search(minutes=2.0)),
     "MCDAL post hoc, scores": scoring,
     f"MCDAL post hoc, fit on {SAMPLE:,}": choice(MCDALPosthoc(sample=SAMPLE)),
     "MCDAL post hoc, fit on all": choice(MCDALPosthoc(pairs=1)),
@@ -205,7 +220,8 @@ def _measured(name: str, work: Path, rows: int) -> dict[str, float]:
     over.set()
     watcher.join()
     own, whole = ((highest - before) / 2**20).tolist()
-    return {"wall": wall, "cpu": cpu, "peak": own, "peak_with_files": whole}
+    size = float(sum(path.stat().st_size for path in files(work, rows, "vector")))
+    return {"wall": wall, "cpu": cpu, "peak": own, "peak_with_files": whole, "bytes": size}
 
 
 def held() -> np.ndarray:
@@ -218,11 +234,11 @@ def held() -> np.ndarray:
 
 
 def of_size(rows: int, steps: dict[str, dict[str, float]]) -> list[Check]:
-    gigabytes, made = rows * D * 2 / 1e9, []
+    made = []
     for name, found in steps.items():
         detail = f"{found['cpu']:.3g} CPU s; {found['peak']:.0f} MB at most, {found['peak_with_files']:.0f} with pages of files"
         if name.startswith("read"):
-            detail = f"{gigabytes / found['wall']:.2g} GB/s"
+            detail = f"{found['bytes'] / 1e9 / found['wall']:.2g} GB/s"
         made.append(Check(f"{name}, {rows:,} x {D}", found["wall"], None, "at most", unit="s", detail=detail))
         if not name.startswith("read"):
             peak = max(found["peak"], found["peak_with_files"]) / 1024

@@ -1,10 +1,10 @@
 """What a choice in parts or among candidates loses against the exact one, where both run; one thread.
 
-Two pools of 512 features: CIFAR-10's first 25,000 images through EfficientNet-Lite0 at 96 pixels, projected at random (`--cifar10`
-names the folder, `--work` keeps the features), and noise about 100 clusters whose sizes fall from 4 % to .3 %. From some labels a
-linear head is fitted, whose probabilities the strategies get; each picks a batch exactly, in ten parts, among ten candidates a
-pick (those with the smallest margin), and exactly from a tenth of the pool, drawn by lot, which a choice in parts must beat. Its
-own objective over the whole pool, and the accuracy of a linear head on all labels then, beside Random's.
+Two pools of 512 features: CIFAR-10's first 25,000 images through EfficientNet-Lite0 at 96 pixels, projected at random
+(`--cifar10` names the folder, `--work` keeps the features), and noise about 100 clusters whose sizes fall from 3 % to .2 %. From
+some labels a linear head is fitted, whose probabilities the strategies get; each picks a batch exactly, in ten parts, among ten
+candidates a pick (those with the smallest margin), and exactly from a tenth of the pool, drawn by lot, which a choice in parts
+must beat. Its own objective over the whole pool, and the accuracy of a linear head on all labels then, beside Random's.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/wide_selection.py --cifar10 FOLDER --work FOLDER
 """

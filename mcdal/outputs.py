@@ -15,6 +15,7 @@ from mcdal.errors import ConfigError, SelectionError
 from mcdal.events import Listener, nobody
 from mcdal.measuring import Gathered, select
 from mcdal.registry import listed, load, name_of
+from mcdal.selection.search import Search
 from mcdal.stack import Matrix, Stack
 from mcdal.strategies.base import Strategy, overrides
 from mcdal.streams import own_randomness, stream
@@ -27,6 +28,7 @@ AT_ONCE = 8_192
 """Rows that are checked and measured together."""
 SUMS_TO_ONE = 2e-2
 """How far a row of probabilities may be from 1: what float16 and bfloat16 leave of it with many classes."""
+AUTO = Search()
 ON_ARRAYS = frozenset({"probabilities", "features", "labeled", "labels"})
 
 
@@ -41,6 +43,7 @@ def select_from(
     labels: Array | None = None,
     ids: Array | None = None,
     seed: int = 0,
+    search: Search = AUTO,
     listen: Listener = nobody,
 ) -> Picks:
     """What `strategy` (an object or a name) picks from a model's outputs on n samples: `budget` ids with scores, best first.
@@ -52,7 +55,7 @@ def select_from(
 
     Arrays are numpy's, which may be memory-mapped, or torch's; features, probabilities and logits may be a `Stack` of files. A
     strategy that needs the task model or a training of its own cannot work so: ConfigError. SelectionError names the row that is
-    wrong.
+    wrong. search: how the rows are searched, where they are very many; `Picks.searched` says how they were.
     """
     chosen = load("strategies", strategy)() if isinstance(strategy, str) else strategy
     if probabilities is not None and logits is not None:
@@ -69,8 +72,8 @@ def select_from(
     rows = outputs.measured(chosen, seed, listen)
     if rows.labeled.all():
         raise SelectionError(f"all {n} rows are labeled: there is nothing to pick from")
-    picks = select(chosen, rows, budget, seed)
-    return Picks(names.shown(picks.ids), picks.score)
+    picks = select(chosen, rows, budget, seed, search=search, listen=listen)
+    return Picks(names.shown(picks.ids), picks.score, searched=picks.searched)
 
 
 class _RowNumbers:
