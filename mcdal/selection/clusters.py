@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, Int
 
 from mcdal.selection.k_center import chunks, part
-from mcdal.stack import Matrix, Stack, on_disk
+from mcdal.stack import Matrix, Stack
 from mcdal.values import Ids
 
 COPIED = 1 << 29
-"""Bytes up to which scaled rows of a table on the disk are kept in memory."""
+"""Bytes up to which scaled rows are kept."""
 TILE = 1_024, 4_096
 """Points that are compared at once, with how many others."""
 
@@ -31,8 +31,8 @@ def unit(vectors: Float[Matrix, "n d"], positions: Int[np.ndarray, " m"]) -> Flo
 
 
 def scaled(vectors: Float[Matrix, "n d"], positions: Int[np.ndarray, " m"]) -> Float[Matrix, "m d"]:
-    """As `unit`, to the same bits, but that a large table on the disk stays there: its rows are scaled whenever they are read."""
-    if not on_disk(vectors) or 4 * len(positions) * vectors.shape[1] <= COPIED:
+    """As `unit`, to the same bits, but that a large table is not copied: its rows are scaled whenever they are read."""
+    if 4 * len(positions) * vectors.shape[1] <= COPIED:
         return unit(vectors, positions)
     return Stack([vectors], positions, each=_of_length_one)
 

@@ -33,7 +33,7 @@ class TypiClust(Strategy):
         paper="Hacohen et al. 2022, *Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets*",
         needs=("features",),
         cost="k-means of all samples, then distances within each cluster: O(N^2 d / K)",
-        memory="a copy of the features, scaled to length 1; of features on the disk blocks and a cluster; some numbers a sample",
+        memory="a copy of the features, scaled to length 1, up to half a gigabyte; else blocks and a cluster",
         use="the first labels of a pool, with self-supervised features; a cold start",
         avoid="later rounds: typical samples teach little once the classes are known",
         tasks=BOTH,
