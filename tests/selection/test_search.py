@@ -8,7 +8,8 @@ import pytest
 
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.measuring import select
-from mcdal.selection.demand import GIB, Demand
+from mcdal.registry import listed, load
+from mcdal.selection.demand import GIB, Demand, Size
 from mcdal.selection.limits import PerGroup
 from mcdal.selection.parts import Parts
 from mcdal.selection.search import Search, told
@@ -201,3 +202,21 @@ def test_settings_that_mean_nothing_are_refused():
     for wrong in ({"memory_gib": 0.0}, {"minutes": -1.0}, {"candidates": 0}, {"parts": 1}):
         with pytest.raises(ConfigError, match=rf"search\.{next(iter(wrong))}"):
             Search(**wrong)
+
+
+@pytest.mark.parametrize("name", listed("strategies"))
+def test_pools_of_the_size_of_cifar_are_searched_exactly_and_more_rows_need_more(name):
+    strategy = load("strategies", name)()
+    found = [strategy.demand(Size(n, n // 10, n // 20, 512, 10)) for n in (5_000, 50_000, 500_000)]
+    assert Search()._fits(found[1])
+    assert (
+        found[0].bytes < found[1].bytes < found[2].bytes and found[0].products <= found[1].products <= found[2].products
+    )
+
+
+def test_of_a_million_rows_all_pairs_are_too_many_and_core_set_is_exact():
+    exact = {
+        name for name in listed("strategies")
+        if Search()._fits(load("strategies", name)().demand(Size(1_000_000, 1_000, 1_000, 512, 10)))
+    }  # fmt: skip
+    assert set(listed("strategies")) - exact == {"bait", "max_herding", "probcover", "uherding"}
