@@ -201,6 +201,11 @@ def _read(
 
 def apart(heads: PosthocHeads, features: Features, positions: Positions) -> Float[Tensor, " m"]:
     """D(x) of these rows, the mean over the sets, on the CPU."""
+    found = torch.empty(
+        len(positions), dtype=torch.float64
+    )  # small results kept between large ones would scatter the memory
     with torch.no_grad():
-        parts = (positions[first : first + AT_ONCE] for first in range(0, len(positions), AT_ONCE))
-        return torch.cat([heads.discrepancy(*features[where]).double().mean(1) for where in parts]).cpu()
+        for first in range(0, len(positions), AT_ONCE):
+            where = slice(first, first + AT_ONCE)
+            found[where] = heads.discrepancy(*features[positions[where]]).double().mean(1).cpu()
+    return found
