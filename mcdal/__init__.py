@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mcdal.pool.folder import Folder
     from mcdal.report import write_report
     from mcdal.schedule import Optimization
+    from mcdal.selection.search import Search
+    from mcdal.stack import Stack
     from mcdal.store import Store
     from mcdal.strategies.base import About, Scored, Setting, Strategy
     from mcdal.strategies.margin import Margin
@@ -61,6 +63,8 @@ _HOME = {
     "Folder": "pool.folder",
     "write_report": "report",
     "Optimization": "schedule",
+    "Search": "selection.search",
+    "Stack": "stack",
     "Store": "store",
     "About": "strategies.base",
     "Scored": "strategies.base",

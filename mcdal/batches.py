@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mcdal.errors import ConfigError
+from mcdal.events import Listener, nobody
 from mcdal.groups import read_costs, read_groups
 from mcdal.likeness import Likeness
 from mcdal.measuring import select
@@ -31,8 +32,8 @@ class Batch:
 class Batches:
     """Of one run. What files say of its samples is read when it begins."""
 
-    def __init__(self, plan: Plan, pool: Pool):
-        self._plan, self._pool, self._config = plan, pool, plan.config
+    def __init__(self, plan: Plan, pool: Pool, listen: Listener = nobody):
+        self._plan, self._pool, self._config, self._listen = plan, pool, plan.config, listen
         self.groups = self._groups()
         self.costs = self._costs()
 
@@ -62,7 +63,8 @@ class Batches:
         # What is drawn has no label yet, so a strategy that learns from labels must not take it for a labeled one.
         left = without(rows, tuple(arms), as_labeled="labels" not in strategy.needs)
         seed = self._plan.seed_of("select", round)
-        picks = select(strategy, left, size - len(arms), seed, limits=limits)
+        search = self._config.search
+        picks = select(strategy, left, size - len(arms), seed, limits=limits, search=search, listen=self._listen)
         for other_picks in beside:
             picks = joined(picks, other_picks, rows)
         return Batch(picks, arms)

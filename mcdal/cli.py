@@ -288,7 +288,8 @@ def select(
         if out is not None:
             check_out(out)
         given = {name: path for name, path in files.items() if path is not None}
-        picks = select_from_files(named(strategy, settings or []), budget, given, seed, listen)
+        chosen = named(strategy, settings or [])
+        picks = select_from_files(chosen.strategy, budget, given, seed, chosen.search, listen)
     if len(picks) < budget and not quiet:
         typer.echo(f"no more than {len(picks)} samples are unlabeled: all of them are picked", err=True)
     if out is None:

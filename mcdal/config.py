@@ -15,6 +15,7 @@ from mcdal.models.base import Architecture
 from mcdal.pool.base import Pool, Source
 from mcdal.pool.conditions import Conditions
 from mcdal.pool.frozen import expect_frozen, open_frozen
+from mcdal.selection.search import Search
 from mcdal.strategies.base import Beside, Strategy, refuse_task
 from mcdal.training import Training
 
@@ -132,6 +133,8 @@ class Config:
     costs no more than as many samples of the pool's mean cost; null: all the same."""
     conditions: Conditions = field(default_factory=Conditions)
     """What makes a replayed data set harder: a long tail, copies, wrong answers."""
+    search: Search = field(default_factory=Search)
+    """How a batch is searched for in a pool that is too large for an exact choice."""
     notes: tuple[str, ...] = ()
     """What a reader of the results should know; shown in the report."""
     checkpoint_seconds: float = 60.0

@@ -81,7 +81,7 @@ def embed(
         model, pool, {}, _Encoder(), numerics=numerics, batch_size=embedding.training.measure_batch_size, listen=listen
     )
     assert rows.vector is not None
-    write_features(out, rows.ids, rows.vector, made)
+    write_features(out, rows.ids, rows.vector[:], made)
     keeper.path.unlink(missing_ok=True)
     listen("notice", text=f"{out} has {rows.vector.shape[1]} features of each of {len(pool):,} images")
     return out

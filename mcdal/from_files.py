@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from mcdal.errors import ConfigError, PoolError
 from mcdal.events import Listener, nobody
-from mcdal.outputs import select_from
+from mcdal.outputs import AUTO, select_from
 from mcdal.registry import load
+from mcdal.selection.search import Search
 from mcdal.settings import override, parse_settings
 from mcdal.strategies.base import Strategy
 from mcdal.tables import Table, places, read_table, texts
@@ -22,7 +23,12 @@ from mcdal.writing import write_atomically
 
 
 def select_from_files(
-    strategy: Strategy, budget: int, files: Mapping[str, Path], seed: int = 0, listen: Listener = nobody
+    strategy: Strategy,
+    budget: int,
+    files: Mapping[str, Path],
+    seed: int = 0,
+    search: Search = AUTO,
+    listen: Listener = nobody,
 ) -> Picks:
     """`select_from` on files. files: of probabilities, logits, features, labeled, labels and ids, as `read_table` takes them.
 
@@ -48,21 +54,23 @@ def select_from_files(
         labels=arrays.get("labels"),
         ids=names,
         seed=seed,
+        search=search,
         listen=listen,
     )
 
 
-def named(strategy: str, settings: Iterable[str]) -> Strategy:
-    """The strategy of that name with fields changed: ["strategy.clusters=100"]."""
-    chosen: Strategy = override(_Chosen(load("strategies", strategy)()), parse_settings(settings)).strategy
-    return chosen
-
-
 @dataclass
-class _Chosen:
-    """So that fields are called strategy.FIELD here too."""
+class Chosen:
+    """What picks, and how it searches: fields are called strategy.FIELD and search.FIELD here too."""
 
     strategy: Strategy
+    search: Search = AUTO
+
+
+def named(strategy: str, settings: Iterable[str]) -> Chosen:
+    """The strategy of that name with fields changed: ["strategy.clusters=100", "search.minutes=10"]."""
+    chosen: Chosen = override(Chosen(load("strategies", strategy)()), parse_settings(settings))
+    return chosen
 
 
 def _read_ids(path: Path) -> Table:

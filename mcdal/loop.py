@@ -98,7 +98,7 @@ class Run:
         self.sizes = self._sizes()
         file = self.config.features
         self.features = None if file is None else read_features(file, self.pool.images.originals)
-        self.batches = Batches(self.plan, self.pool)
+        self.batches = Batches(self.plan, self.pool, self.listen)
         self.outcome = "done"
         self._standing: set[str] | None = None
         self.models = RoundModels(

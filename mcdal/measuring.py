@@ -16,11 +16,14 @@ from mcdal.models.base import Model
 from mcdal.pool.base import LabeledView, Pool, UnlabeledView
 from mcdal.selection import check_picks
 from mcdal.selection.limits import Limit, within
+from mcdal.selection.search import Search, told
 from mcdal.strategies.base import Strategy, overrides, own_modules
 from mcdal.streams import numpy_generator, own_randomness, stream
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Metrics, Output, Picks, Rows
 from mcdal.windows import forward
+
+EXACT = Search(how="exact")
 
 
 def measure(
@@ -142,25 +145,40 @@ def select(
     seed: int = 0,
     *,
     limits: Sequence[Limit] = (),
+    search: Search = EXACT,
+    listen: Listener = nobody,
 ) -> Picks:
     """What the strategy picks, checked: `budget` distinct unlabeled ids, or all that are left.
 
-    limits: what a batch may hold at most, begun on these rows; it may then be smaller.
+    limits: what a batch may hold at most, begun on these rows; it may then be smaller. search: whether all rows are searched at
+    once, and what else; `listen` is told where they were not, and `Picks.searched` says it.
     """
     if budget < 1:
         raise SelectionError(f"a budget of {budget} asks for nothing: give at least 1")
 
-    def choose(rows: Rows, budget: int) -> Picks:
+    def once(rows: Rows, budget: int) -> Picks:
         with own_randomness():
             torch.manual_seed(stream(seed, "select"))
             picks = strategy.select(rows, budget, seed)
         check_picks(picks, rows, budget, type(strategy).__name__)
         return picks
 
-    if not limits:
-        return choose(rows, budget)
+    made: list[Mapping[str, str | int]] = []
+
+    def choose(rows: Rows, budget: int) -> Picks:
+        picks = search.choose(once, rows, budget, strategy.demand, seed)
+        if picks.searched["how"] != "exact":  # else it was checked
+            check_picks(picks, rows, budget, f"{type(strategy).__name__}, {picks.searched['how']},")
+        made.append(picks.searched)
+        return picks
+
     # A pick has no label yet, so a strategy that learns from labels must not take it for a labeled one.
-    return within(choose, rows, budget, limits, as_labeled="labels" not in strategy.needs)
+    as_labeled = "labels" not in strategy.needs
+    picks = within(choose, rows, budget, limits, as_labeled) if limits else choose(rows, budget)
+    inexact = next((how for how in made if how["how"] != "exact"), None)
+    if inexact is not None:
+        listen("notice", text=told(inexact))
+    return replace(picks, searched=inexact or {"how": "exact"})
 
 
 def one_pass(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from mcdal.errors import ConfigError, SelectionError
 from mcdal.events import Listener, nobody
 from mcdal.measuring import Gathered, select
 from mcdal.registry import listed, load, name_of
+from mcdal.selection.search import Search
+from mcdal.stack import Matrix, Stack
 from mcdal.strategies.base import Strategy, overrides
 from mcdal.streams import own_randomness, stream
 from mcdal.tasks.classification import Classification
@@ -26,6 +28,7 @@ AT_ONCE = 8_192
 """Rows that are checked and measured together."""
 SUMS_TO_ONE = 2e-2
 """How far a row of probabilities may be from 1: what float16 and bfloat16 leave of it with many classes."""
+AUTO = Search()
 ON_ARRAYS = frozenset({"probabilities", "features", "labeled", "labels"})
 
 
@@ -33,13 +36,14 @@ def select_from(
     strategy: Strategy | str,
     budget: int,
     *,
-    probabilities: Array | None = None,
-    logits: Array | None = None,
-    features: Array | None = None,
+    probabilities: Array | Stack | None = None,
+    logits: Array | Stack | None = None,
+    features: Array | Stack | None = None,
     labeled: Array | None = None,
     labels: Array | None = None,
     ids: Array | None = None,
     seed: int = 0,
+    search: Search = AUTO,
     listen: Listener = nobody,
 ) -> Picks:
     """What `strategy` (an object or a name) picks from a model's outputs on n samples: `budget` ids with scores, best first.
@@ -49,8 +53,9 @@ def select_from(
     rows, -1 of the others; where `labeled` is not given, it is `labels >= 0`. ids: n distinct texts or numbers; the row numbers
     without them, which also are what equal scores are ordered by.
 
-    Arrays are numpy's, which may be memory-mapped, or torch's. A strategy that needs the task model or a training of its own
-    cannot work so: ConfigError. SelectionError names the row that is wrong.
+    Arrays are numpy's, which may be memory-mapped, or torch's; features, probabilities and logits may be a `Stack` of files. A
+    strategy that needs the task model or a training of its own cannot work so: ConfigError. SelectionError names the row that is
+    wrong. search: how the rows are searched, where they are very many; `Picks.searched` says how they were.
     """
     chosen = load("strategies", strategy)() if isinstance(strategy, str) else strategy
     if probabilities is not None and logits is not None:
@@ -58,7 +63,7 @@ def select_from(
     given = {
         "probabilities": probabilities, "logits": logits, "features": features, "labeled": labeled, "labels": labels,
     }  # fmt: skip
-    arrays = {name: _numpy(name, array) for name, array in given.items() if array is not None}
+    arrays: dict[str, Any] = {name: _numpy(name, array) for name, array in given.items() if array is not None}
     _check_needs(chosen, arrays)
     known = list(ids.tolist() if isinstance(ids, np.ndarray | Tensor) else ids) if ids is not None else None
     n = _length(arrays, known)
@@ -67,8 +72,8 @@ def select_from(
     rows = outputs.measured(chosen, seed, listen)
     if rows.labeled.all():
         raise SelectionError(f"all {n} rows are labeled: there is nothing to pick from")
-    picks = select(chosen, rows, budget, seed)
-    return Picks(names.shown(picks.ids), picks.score)
+    picks = select(chosen, rows, budget, seed, search=search, listen=listen)
+    return Picks(names.shown(picks.ids), picks.score, searched=picks.searched)
 
 
 class _RowNumbers:
@@ -102,7 +107,9 @@ class _Given:
         return ids
 
 
-def _numpy(name: str, array: Array) -> np.ndarray:
+def _numpy(name: str, array: Array | Stack) -> np.ndarray | Stack:
+    if isinstance(array, Stack) and array.dtype.kind == "f":
+        return array
     if isinstance(array, Tensor):
         array = array.detach().cpu()
         array = array.float() if array.dtype is torch.bfloat16 else array
@@ -114,7 +121,7 @@ def _numpy(name: str, array: Array) -> np.ndarray:
     return found
 
 
-def _check_needs(strategy: Strategy, arrays: Mapping[str, np.ndarray]) -> None:
+def _check_needs(strategy: Strategy, arrays: Mapping[str, Any]) -> None:
     name, needs = name_of(strategy), set(strategy.needs)
     if not needs <= ON_ARRAYS:
         what = {"model": "the task model itself", "training": "to train networks beside the task model"}
@@ -128,7 +135,7 @@ def _check_needs(strategy: Strategy, arrays: Mapping[str, np.ndarray]) -> None:
         raise ConfigError(f"{name} needs {' and '.join(missing)}: not given")
 
 
-def _length(arrays: Mapping[str, np.ndarray], ids: Sequence[object] | None) -> int:
+def _length(arrays: Mapping[str, Any], ids: Sequence[object] | None) -> int:
     lengths = {name: len(array) for name, array in arrays.items()} | ({} if ids is None else {"ids": len(ids)})
     if not lengths:
         raise ConfigError("nothing to pick from: give at least ids, labeled, probabilities or features")
@@ -148,12 +155,12 @@ class _Outputs:
     ids: Ids
     labeled: Bool[np.ndarray, " n"]
     y: Int[np.ndarray, " n"]
-    logits: Float[np.ndarray, "n c"] | None
-    probabilities: Float[np.ndarray, "n c"] | None
-    features: Float[np.ndarray, "n d"] | None
+    logits: Float[Matrix, "n c"] | None
+    probabilities: Float[Matrix, "n c"] | None
+    features: Float[Matrix, "n d"] | None
 
     @staticmethod
-    def of(ids: Ids, arrays: Mapping[str, np.ndarray]) -> "_Outputs":
+    def of(ids: Ids, arrays: Mapping[str, Any]) -> "_Outputs":
         logits, probabilities = arrays.get("logits"), arrays.get("probabilities")
         either = logits if logits is not None else probabilities
         classes = None if either is None else either.shape[1]
@@ -191,7 +198,7 @@ class _Outputs:
         classes = 0 if shares is None else shares.shape[1]
         task = Classification(tuple(map(str, range(classes))))
         gathered = Gathered(n)
-        kept: Float[np.ndarray, "n d"] | None = None
+        kept: Float[Matrix, "n d"] | None = None
         with own_randomness(), torch.inference_mode():
             torch.manual_seed(stream(seed, "measure"))
             for batch in self._batches():
@@ -221,9 +228,9 @@ class _Outputs:
             yield Batch(ids, features.new_empty(len(ids), 0, 0, 0), output=Output(logits, features))
 
 
-def _floats(array: np.ndarray | None) -> np.ndarray | None:
+def _floats(array: np.ndarray | Stack | None) -> np.ndarray | Stack | None:
     """As it is if it holds floats, so that a memory-mapped array stays on disk; whole numbers become float32."""
-    return array if array is None or array.dtype.kind == "f" else array.astype(np.float32)
+    return array if array is None or isinstance(array, Stack) or array.dtype.kind == "f" else array.astype(np.float32)
 
 
 def _labels(ids: Ids, labels: Shaped[np.ndarray, " n"] | None, classes: int | None) -> Int[np.ndarray, " n"]:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from mcdal.ids import MappedIds
+from mcdal.stack import Matrix, taken
 
 Ids: TypeAlias = tuple[str, ...] | MappedIds
 """A tuple, or, for pools of millions, a file that reads like one."""
@@ -76,15 +77,16 @@ class Measurement:
 class Rows:
     """The measured pool, one row a sample, known by its id and never by its position.
 
-    score, vector and probabilities are None where the strategy measures none. vector may be memory-mapped: read it in parts.
+    score, vector and probabilities are None where the strategy measures none. vector and
+    probabilities may lie on the disk, as mapped files or a `Stack` of them: read them in parts, never as a whole.
     y: class index of the labeled rows, -1 of all others.
     """
 
     ids: Ids
     labeled: Bool[np.ndarray, " n"]
     score: Float[np.ndarray, " n"] | None = None
-    vector: Float[np.ndarray, "n d"] | None = None
-    probabilities: Float[np.ndarray, "n c"] | None = None
+    vector: Float[Matrix, "n d"] | None = None
+    probabilities: Float[Matrix, "n c"] | None = None
     y: Int[np.ndarray, " n"] | None = None
 
     def unlabeled(self) -> "Rows":
@@ -96,10 +98,11 @@ class Rows:
         return np.flatnonzero(~self.labeled)
 
     def take(self, positions: Int[np.ndarray, " m"]) -> "Rows":
-        """These rows alone, in this order. Copies; a method for large pools reads parts of `vector` instead."""
-        columns = (self.score, self.vector, self.probabilities, self.y)
-        taken = (None if column is None else column[positions] for column in columns)
-        return Rows(tuple(map(self.ids.__getitem__, positions.tolist())), self.labeled[positions], *taken)
+        """These rows alone, in this order. Copies what is in memory; what lies on the disk stays there."""
+        score, y = (None if column is None else column[positions] for column in (self.score, self.y))
+        vector, p = (None if table is None else taken(table, positions) for table in (self.vector, self.probabilities))
+        ids = tuple(map(self.ids.__getitem__, positions.tolist()))
+        return Rows(ids, self.labeled[positions], score, vector, p, y)
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,13 @@ class Picks:
     """What to label next, most wanted first. `score` is why, one number a pick.
 
     places: where the picks stand in the rows they were chosen from, where that is known; a hint that saves a search, never
-    believed.
+    believed. searched: how the batch was searched for, and with what numbers (`mcdal.selection.search`); empty where nobody said.
     """
 
     ids: Ids
     score: Float[np.ndarray, " b"]
     places: Int[np.ndarray, " b"] | None = field(default=None, repr=False, compare=False)
+    searched: Mapping[str, str | int] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -1,9 +1,11 @@
 """The measurements of scores and of choosing by features run, on a few rows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from benchmarks import clustering, scores
+from benchmarks import clustering, million, scores, wide_selection
 from benchmarks.side_by_side import Check
 
 
@@ -39,3 +41,32 @@ def test_the_peer_gets_the_same_rows(name):
     pytest.importorskip("skactiveml")
     found = clustering.peer(name, 4, clustering.pool(60, 8, labeled=5))
     assert len(np.unique(found)) == 4
+
+
+def test_choices_in_parts_are_compared_with_exact_ones(monkeypatch):
+    small = {name: replace(case, labels=40, budget=6) for name, case in wide_selection.cases().items()}
+    monkeypatch.setattr(wide_selection, "cases", lambda: small)
+    monkeypatch.setattr(wide_selection, "D", 16)
+    found = list(wide_selection.measured("clusters", wide_selection.clusters(400, 100, 20), 1))
+    means = wide_selection.summary(found)
+    assert len(found) == 5 * len(small) and all(m["objective"] > 0 and 0 < m["accuracy"] <= 100 for m in means)
+    assert all(
+        m["of_exact"] == 1 and m["over_random"] == m["accuracy"] - r["accuracy"] for m, r in exact_and_random(means)
+    )
+    assert len(wide_selection.checks(means)) == 4 * len(small)
+
+
+def exact_and_random(means):
+    by = {(m["strategy"], m["search"]): m for m in means}
+    return [(by[name, "exact"], by[name, "random"]) for name in {name for name, _ in by}]
+
+
+@pytest.mark.parametrize("name", ["read, cold", "Margin over logits", "core-set", "MCDAL post hoc, scores"])
+def test_choices_from_rows_on_the_disk_are_measured(name, tmp_path, monkeypatch):
+    for constant, small in {"SHARD": 100, "LABELED": 20, "BUDGET": 10, "D": 512}.items():
+        monkeypatch.setattr(million, constant, small)
+    million.make(tmp_path, 300, np.dtype("float16"))
+    found = million._measured(name, tmp_path, 300)
+    assert found["wall"] > 0 and found["bytes"] > 300 * 512 * 2
+    sizes = {n: {name: found} for n in (300, 600)}
+    assert all(check.value >= 0 for check in (*million.of_size(300, sizes[300]), *million.growth(sizes)))

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from mcdal.cli import app
 from mcdal.errors import McdalError
+from mcdal.from_files import named, select_from_files
 from mcdal.outputs import select_from
 from mcdal.strategies.typiclust import TypiClust
 
@@ -183,3 +184,16 @@ def test_a_million_rows_in_four_gib(tmp_path):
         done = subprocess.run([sys.executable, "-c", MILLION, strategy], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert int(done.stdout) < 4 * 2**30, strategy
+
+
+def test_how_a_large_table_is_searched_can_be_set_and_is_told(tmp_path):
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "f.npy", random.standard_normal((200, 4)).astype(np.float32))
+    chosen, said = named("core_set", ["search.how=partition", "search.parts=4"]), []
+    files = {"features": tmp_path / "f.npy"}
+    picks = select_from_files(
+        chosen.strategy, 10, files, 0, chosen.search, lambda kind, **what: said.append((kind, what))
+    )
+    assert len(picks) == 10 and picks.searched["parts"] == 4
+    told = next(what["text"] for kind, what in said if kind == "notice")
+    assert told.startswith("the batch was chosen in 4 random parts")

@@ -65,6 +65,7 @@ LEVELS = [
         "hashes",
         "ids",
         "locks",
+        "stack",
         "values",
         "errors",
         "version",

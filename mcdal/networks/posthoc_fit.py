@@ -14,12 +14,14 @@ from mcdal.networks.moments import AT_ONCE, moments
 from mcdal.networks.posthoc_heads import PosthocHeads
 from mcdal.replay import Replayed
 from mcdal.schedule import Optimization, set_rate
+from mcdal.selection.k_center import widened
+from mcdal.stack import Matrix, on_disk
 
 Positions = Int[np.ndarray, " _"]
 
-KEPT = 1 << 29
-"""Bytes up to which standardized features are kept in memory during a fit; beyond, they are read batch by batch. On CUDA it is
-half of what is free there."""
+KEPT, KEPT_OF_DISK = 1 << 29, 3 << 29
+"""Bytes up to which standardized features are kept in memory during a fit, and those that lie on the disk; beyond, they are read
+batch by batch. On CUDA it is half of what is free there."""
 CPU = torch.device("cpu")
 
 
@@ -30,15 +32,15 @@ class Features:
     z = (vector - mean) * scale, on the device of these two.
     """
 
-    vector: Float[np.ndarray, "n d"]
-    probabilities: Float[np.ndarray, "n c"]
+    vector: Float[Matrix, "n d"]
+    probabilities: Float[Matrix, "n c"]
     mean: Float[Tensor, " d"]
     scale: Float[Tensor, " d"]
 
     @staticmethod
     def of(
-        vector: Float[np.ndarray, "n d"],
-        probabilities: Float[np.ndarray, "n c"],
+        vector: Float[Matrix, "n d"],
+        probabilities: Float[Matrix, "n c"],
         order: Positions,
         standardized: bool,
         device: torch.device = CPU,
@@ -60,7 +62,7 @@ class Features:
         return self.mean.device
 
     def __getitem__(self, positions: Positions) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m c"]]:
-        z = torch.from_numpy(np.asarray(self.vector[positions], dtype=np.float32))
+        z = torch.from_numpy(np.asarray(widened(self.vector[positions]), dtype=np.float32))
         p = torch.from_numpy(np.asarray(self.probabilities[positions], dtype=np.float32))
         return (sent(z, self.device) - self.mean) * self.scale, sent(p, self.device)
 
@@ -153,10 +155,9 @@ class _Shuffled:
         self.order: Positions = random.permutation(positions)
         self.batches, self.size = -(-len(positions) // size), size
         self._features, self._random, self._precision = features, random, precision
-        width = features.vector.shape[1] + features.probabilities.shape[1]
-        self._kept = (
-            _read(features, self.order, precision) if 4 * width * len(positions) <= _room(features.device) else None
-        )
+        bytes_a_row = precision.itemsize * features.vector.shape[1] + 4 * features.probabilities.shape[1]
+        fits = bytes_a_row * len(positions) <= _room(features)
+        self._kept = _read(features, self.order, precision) if fits else None
 
     def once(self) -> Iterator[slice | Int[Tensor, " b"]]:
         """Batches that name each row once, in random order; one of them may be smaller."""
@@ -175,9 +176,11 @@ class _Shuffled:
         return z.to(self._precision), p
 
 
-def _room(device: torch.device) -> int:
-    """Bytes that may be kept there."""
-    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else KEPT
+def _room(features: Features) -> int:
+    """Bytes that may be kept on their device."""
+    if features.device.type == "cuda":
+        return torch.cuda.mem_get_info(features.device)[0] // 2
+    return KEPT_OF_DISK if on_disk(features.vector) else KEPT
 
 
 def _read(
@@ -198,6 +201,11 @@ def _read(
 
 def apart(heads: PosthocHeads, features: Features, positions: Positions) -> Float[Tensor, " m"]:
     """D(x) of these rows, the mean over the sets, on the CPU."""
+    found = torch.empty(
+        len(positions), dtype=torch.float64
+    )  # small results kept between large ones would scatter the memory
     with torch.no_grad():
-        parts = (positions[first : first + AT_ONCE] for first in range(0, len(positions), AT_ONCE))
-        return torch.cat([heads.discrepancy(*features[where]).double().mean(1) for where in parts]).cpu()
+        for first in range(0, len(positions), AT_ONCE):
+            where = slice(first, first + AT_ONCE)
+            found[where] = heads.discrepancy(*features[positions[where]]).double().mean(1).cpu()
+    return found

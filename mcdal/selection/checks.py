@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from mcdal.errors import SelectionError
+from mcdal.selection.k_center import widened
 from mcdal.selection.top import refuse_nan
 from mcdal.values import Ids, Picks, Rows
 
@@ -67,7 +68,7 @@ def refuse_bad_rows(rows: Rows) -> None:
         for start in range(0, 0 if values is None else len(values), 8_192):
             assert values is not None
             with np.errstate(over="ignore"):  # too large for float32, in which all is computed: told as not finite
-                part = values[start : start + 8_192].astype(np.float32, copy=False)
-            bad = np.flatnonzero(~np.isfinite(part).all(axis=1))
+                rows_here = widened(values[start : start + 8_192]).astype(np.float32, copy=False)
+            bad = np.flatnonzero(~np.isfinite(rows_here).all(axis=1))
             if len(bad):
                 raise SelectionError(f"the {name} of {rows.ids[start + bad[0]]!r} are not finite: nothing was picked")

@@ -8,8 +8,11 @@ import torch
 from jaxtyping import Float, Int
 
 from mcdal.selection.k_center import chunks, part
+from mcdal.stack import Matrix, Stack
 from mcdal.values import Ids
 
+COPIED = 1 << 29
+"""Bytes up to which scaled rows are kept."""
 TILE = 1_024, 4_096
 """Points that are compared at once, with how many others."""
 
@@ -19,12 +22,24 @@ def by_id(ids: Ids, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
     return np.array(sorted(positions.tolist(), key=ids.__getitem__), dtype=np.int64)
 
 
-def unit(vectors: Float[np.ndarray, "n d"], positions: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
+def unit(vectors: Float[Matrix, "n d"], positions: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
     """These rows scaled to length 1; a row of zeros stays so. Copies them in float32: memory m x d."""
     scaled = np.empty((len(positions), vectors.shape[1]), dtype=np.float32)
     for where in chunks(len(positions), 128):  # so few that their memory is not new from the system each time
         scaled[where] = torch.nn.functional.normalize(part(vectors, positions[where]), dim=1).numpy()
     return scaled
+
+
+def scaled(vectors: Float[Matrix, "n d"], positions: Int[np.ndarray, " m"]) -> Float[Matrix, "m d"]:
+    """As `unit`, to the same bits, but that a large table is not copied: its rows are scaled whenever they are read."""
+    if 4 * len(positions) * vectors.shape[1] <= COPIED:
+        return unit(vectors, positions)
+    return Stack([vectors], positions, each=_of_length_one)
+
+
+def _of_length_one(rows: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
+    made: np.ndarray = torch.nn.functional.normalize(part(rows, slice(None)), dim=1).numpy()
+    return made
 
 
 def typicality(

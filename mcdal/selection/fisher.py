@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mcdal.selection.k_center import chunks, part
+from mcdal.stack import Matrix
 
 Positions = Int[np.ndarray, " _"]
 
@@ -33,8 +34,8 @@ def factors(p: Float[Tensor, "m c"], likely: int) -> Float[Tensor, "m c k"]:
 class Gradients:
     """Rows of features z and class probabilities p, read in parts as float64."""
 
-    z: Float[np.ndarray, "n d"]
-    p: Float[np.ndarray, "n c"]
+    z: Float[Matrix, "n d"]
+    p: Float[Matrix, "n c"]
     likely: int
 
     def part(self, where: Positions) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m c k"]]:

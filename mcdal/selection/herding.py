@@ -1,5 +1,6 @@
 """Greedy coverage with a kernel: pick what brings the most weight of the pool closest to a pick."""
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mcdal.selection.covering import pairs_within, squared_lengths
+from mcdal.selection.demand import Demand, Size
 from mcdal.selection.k_center import chunks
 
 NARROW = 0.1
@@ -78,6 +80,13 @@ def herd(
         bound[pick] = -np.inf
         kernel.reach(np.array([pick]))
     return picks, reached
+
+
+def herding_demand(size: Size) -> Demand:
+    """All pairs, again whenever the picks have doubled; a copy of the points, and lists of kernels while they are made."""
+    kept = min(KEPT, 4.0 * size.n * size.n)
+    times = 1 + math.log2(1 + size.budget)
+    return Demand((4.0 * size.d + 24 * PAIRS) * size.n + kept, times * size.n * size.n * size.d)
 
 
 def nearest_pair(points: Float[np.ndarray, "l d"]) -> float | None:

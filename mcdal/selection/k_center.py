@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mcdal.stack import Matrix
 from mcdal.values import Ids
 
 CHUNK = 8_192
@@ -33,12 +34,23 @@ def chunks(n: int, size: int = CHUNK) -> Iterator[slice]:
         yield slice(start, min(start + size, n))
 
 
-def part(vectors: Float[np.ndarray, "n d"], where: slice | Int[np.ndarray, " m"]) -> Float[Tensor, "m d"]:
+def part(vectors: Float[Matrix, "n d"], where: slice | Int[np.ndarray, " m"]) -> Float[Tensor, "m d"]:
     """Some rows as a float32 tensor, read from disk if they lie there."""
-    return torch.from_numpy(np.array(vectors[where], dtype=np.float32))  # a copy: a mapping may be read-only
+    rows = vectors[where]
+    if rows.dtype == np.float16:
+        return torch.from_numpy(widened(rows))
+    return torch.from_numpy(np.array(rows, dtype=np.float32))  # a copy: a mapping may be read-only
 
 
-def nearest(vectors: Float[np.ndarray, "n d"], centres: Int[np.ndarray, " k"]) -> Float[np.ndarray, " n"]:
+def widened(rows: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
+    """float16 as float32: torch has instructions for it and numpy has not. Others as they are."""
+    if rows.dtype != np.float16:
+        return rows
+    wide: np.ndarray = torch.from_numpy(rows if rows.flags.writeable else rows.copy()).float().numpy()
+    return wide
+
+
+def nearest(vectors: Float[Matrix, "n d"], centres: Int[np.ndarray, " k"]) -> Float[np.ndarray, " n"]:
     """Distance of every row to its nearest centre, infinite where there is none. Blocks of at most CHUNK x 1024.
 
     Which centre is nearest is found by products, about the mean of the rows, where they cancel least; how far it is by
@@ -60,7 +72,7 @@ def nearest(vectors: Float[np.ndarray, "n d"], centres: Int[np.ndarray, " k"]) -
     return found
 
 
-def mean(vectors: Float[np.ndarray, "n d"]) -> Float[Tensor, " d"]:
+def mean(vectors: Float[Matrix, "n d"]) -> Float[Tensor, " d"]:
     """Of the rows, added up in float64."""
     total = torch.zeros(vectors.shape[1], dtype=torch.float64)
     for where in chunks(len(vectors)):
@@ -69,7 +81,7 @@ def mean(vectors: Float[np.ndarray, "n d"]) -> Float[Tensor, " d"]:
 
 
 def k_center(
-    ids: Ids, vectors: Float[np.ndarray, "n d"], centres: Bool[np.ndarray, " n"], budget: int
+    ids: Ids, vectors: Float[Matrix, "n d"], centres: Bool[np.ndarray, " n"], budget: int
 ) -> tuple[list[int], list[float]]:
     """Positions of `budget` rows, each the farthest from all centres and earlier picks (Sener and Savarese 2018, Alg. 1).
 
@@ -142,7 +154,7 @@ class _Bounds:
     taken about the mean of some rows, where they cancel least.
     """
 
-    def __init__(self, vectors: Float[np.ndarray, "n d"], centres: Int[np.ndarray, " k"]):
+    def __init__(self, vectors: Float[Matrix, "n d"], centres: Int[np.ndarray, " k"]):
         self.centres: list[int] = []
         self.squared = np.full(len(vectors), np.inf)
         self.seen = np.zeros(len(vectors), dtype=np.int64)
@@ -272,7 +284,7 @@ def first_by_id(ids: Ids, values: Float[np.ndarray, " n"], tie: float = 0.0) -> 
     return min(leading, key=lambda i: ids[i])
 
 
-def _most_central(ids: Ids, vectors: Float[np.ndarray, "n d"]) -> tuple[int, float]:
+def _most_central(ids: Ids, vectors: Float[Matrix, "n d"]) -> tuple[int, float]:
     about, apart = mean(vectors), np.empty(len(vectors), dtype=np.float32)
     for where in chunks(len(vectors)):
         apart[where] = (part(vectors, where) - about).norm(dim=1).numpy()

@@ -8,6 +8,7 @@ from mcdal.selection.clusters import by_id, unit
 from mcdal.selection.k_center import chunks
 from mcdal.selection.lloyd import k_means
 from mcdal.selection.top import at_random
+from mcdal.stack import Matrix
 from mcdal.streams import stream
 from mcdal.values import Ids, Picks, Rows
 
@@ -39,7 +40,7 @@ def among_candidates(rows: Rows, candidate: Bool[np.ndarray, " n"], budget: int,
 
 
 def spread(
-    ids: Ids, vectors: Float[np.ndarray, "n d"], candidates: Positions, k: int, seed: int
+    ids: Ids, vectors: Float[Matrix, "n d"], candidates: Positions, k: int, seed: int
 ) -> tuple[Positions, Int[np.ndarray, " _"]]:
     """The candidate nearest to each of k centres among those of its cluster, and the size of each cluster, largest first.
 

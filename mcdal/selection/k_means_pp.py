@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mcdal.selection.clusters import by_id
 from mcdal.selection.k_center import chunks, first_by_id, part
+from mcdal.stack import Matrix
 from mcdal.values import Ids
 
 Positions = Int[np.ndarray, " _"]
@@ -25,8 +26,8 @@ LOWERED = 64
 
 def outer_k_means_pp(
     ids: Ids,
-    a: Float[np.ndarray, "n c"],
-    z: Float[np.ndarray, "n d"],
+    a: Float[Matrix, "n c"],
+    z: Float[Matrix, "n d"],
     candidates: Positions,
     budget: int,
     random: np.random.Generator,
@@ -103,7 +104,7 @@ def _accept(
 class _Gradients:
     """g = a (x) z of the candidates, known by what is asked of them. own: squared norms."""
 
-    def __init__(self, a: Float[np.ndarray, "n c"], z: Float[np.ndarray, "n d"], candidates: Positions):
+    def __init__(self, a: Float[Matrix, "n c"], z: Float[Matrix, "n d"], candidates: Positions):
         self._a, self._z, self._candidates = a, z, candidates
         self.own = np.empty(len(candidates))
         for where in chunks(len(candidates)):
@@ -144,5 +145,5 @@ class _Gradients:
         apart[apart < SAME * both] = 0
         return apart
 
-    def _wide(self, column: np.ndarray, rows: Positions) -> Float[Tensor, "m _"]:
+    def _wide(self, column: Matrix, rows: Positions) -> Float[Tensor, "m _"]:
         return part(column, self._candidates[rows]).double()

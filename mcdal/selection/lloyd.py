@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mcdal.selection.k_center import chunks
+from mcdal.selection.k_center import chunks, part
 from mcdal.selection.seeds import SAME, greedy_k_means_pp
+from mcdal.stack import Matrix, on_disk
 from mcdal.streams import numpy_generator
 
 SAMPLE, EACH = 5_000, 10
@@ -28,17 +30,18 @@ ROWS, SUMMED = 2_048, 8_192
 """Points of one product, and those whose sum is taken in float32; sums of these are in float64."""
 
 
-def k_means(
-    points: Float[np.ndarray, "m d"], k: int, seed: int
-) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, "c d"]]:
+def k_means(points: Float[Matrix, "m d"], k: int, seed: int) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, "c d"]]:
     """The nearest centre of each point, and the centres: k, or fewer where fewer points differ by more than rounding.
 
     Every centre is the nearest one of some point. The same for the same points in the same order and seed, whatever the number
-    of threads. Memory beyond the points: a few numbers a point, a sample of them, and blocks.
+    of threads, and whether they are in memory or read in parts. Memory beyond the points: a few numbers a point, a sample of
+    them, and blocks.
     """
     random = numpy_generator(seed, "k-means")
     with one_thread():
-        every = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float32))
+        every = (
+            _Read(points) if on_disk(points) else torch.from_numpy(np.ascontiguousarray(points[:], dtype=np.float32))
+        )
         size = min(len(every), max(SAMPLE, EACH * k))
         sample = every[torch.from_numpy(np.sort(random.choice(len(every), size, replace=False)))]
         about = sample.mean(0)
@@ -61,6 +64,22 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+class _Read:
+    """Points that are read in parts, as a tensor gives its rows."""
+
+    def __init__(self, table: Float[Matrix, "n d"]):
+        self._table, self.shape = table, table.shape
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, where: slice | Int[Tensor, " m"]) -> Float[Tensor, "m d"]:
+        return part(self._table, where if isinstance(where, slice) else where.numpy())
+
+
+Points: TypeAlias = Tensor | _Read
+
+
 class _Lloyd:
     """Points and the clusters that they are in now. Centres are taken about `about`, near the mean: there products cancel least.
 
@@ -68,7 +87,7 @@ class _Lloyd:
     there, since fewer than k were given or nothing is nearest to it. sums: of the points of each cluster.
     """
 
-    def __init__(self, x: Float[Tensor, "n d"], about: Float[Tensor, " d"], centres: Float[Tensor, "c d"], k: int):
+    def __init__(self, x: "Points", about: Float[Tensor, " d"], centres: Float[Tensor, "c d"], k: int):
         self._x, self._about = x, about
         self._centres = torch.zeros(k, x.shape[1])
         self._centres[: len(centres)] = centres
@@ -160,7 +179,7 @@ class _Lloyd:
         return self._cluster.bincount(minlength=len(self._centres))
 
 
-def _squared_lengths(x: Float[Tensor, "n d"], about: Float[Tensor, " d"]) -> Float[Tensor, " n"]:
+def _squared_lengths(x: "Points", about: Float[Tensor, " d"]) -> Float[Tensor, " n"]:
     """|x - about|^2 of each."""
     found, room = torch.empty(len(x)), torch.empty(ROWS, x.shape[1])
     for where in chunks(len(x), ROWS):

@@ -6,12 +6,13 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, vstack
 from scipy.spatial.distance import cdist
 
-from mcdal.selection.k_center import k_center
+from mcdal.selection.k_center import k_center, part
+from mcdal.stack import Matrix
 from mcdal.values import Ids
 
 
 def robust_k_center(
-    ids: Ids, vectors: Float[np.ndarray, "n d"], centres: Bool[np.ndarray, " n"], budget: int, outliers: int
+    ids: Ids, vectors: Float[Matrix, "n d"], centres: Bool[np.ndarray, " n"], budget: int, outliers: int
 ) -> tuple[list[int], float]:
     """Positions of `budget` further centres, and the radius within which all but `outliers` samples have a centre.
 
@@ -20,7 +21,8 @@ def robust_k_center(
     centre within the radius or one of the outliers. For small pools: the program has up to n^2 variables.
     """
     greedy, _ = k_center(ids, vectors, centres, budget)
-    between = cdist(vectors.astype(np.float64), vectors.astype(np.float64))
+    wide = part(vectors, slice(None)).double().numpy()
+    between = cdist(wide, wide)
     chosen = np.concatenate([np.flatnonzero(centres), greedy]).astype(np.int64)
     upper = float(between[:, chosen].min(1).max())
     radii = np.unique(between[between <= upper])

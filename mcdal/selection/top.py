@@ -9,11 +9,14 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from mcdal.errors import SelectionError
+from mcdal.stack import Matrix
 from mcdal.values import Picks
 
 Sampling: TypeAlias = Literal["top", "power", "softmax", "softrank", "balanced"]
 Lottery: TypeAlias = Literal["top", "power", "softmax", "softrank"]
 """Those that look at scores alone."""
+AT_ONCE = 8_192
+"""Rows that are read together."""
 SAMPLED = 4_096
 """Scores that a first bound of the largest ones is read off."""
 WORTHWHILE = 4
@@ -115,6 +118,12 @@ def balanced_top(
         picks += zip(range(len(each)), (-each.score).tolist(), each.ids, strict=True)
     first = sorted(picks)[:budget]
     return Picks(tuple(id for _, _, id in first), np.array([-lost for _, lost, _ in first], dtype=np.float64))
+
+
+def most_likely(p: Float[Matrix, "n c"]) -> Int[np.ndarray, " n"]:
+    """The class with the largest probability of each row, the first of equal ones. Reads in parts."""
+    parts = (p[first : first + AT_ONCE].argmax(1) for first in range(0, len(p), AT_ONCE))
+    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
 
 
 def stochastic_top(

@@ -13,6 +13,7 @@ from mcdal.models.base import Model, apply_head
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.k_center import chunks, part
 from mcdal.selection.k_means import among_candidates
+from mcdal.stack import Matrix
 from mcdal.strategies.base import About, Setting, Strategy
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Picks, Rows
@@ -93,7 +94,7 @@ def class_means(rows: Rows) -> Float[np.ndarray, "k d"]:
 
 
 def changed(
-    head: nn.Module, vector: Float[np.ndarray, "n d"], anchors: Float[np.ndarray, "k d"], epsilon: float
+    head: nn.Module, vector: Float[Matrix, "n d"], anchors: Float[np.ndarray, "k d"], epsilon: float
 ) -> Bool[np.ndarray, " n"]:
     """Rows whose class changes on the step toward some anchor."""
     weight = next(head.parameters())

@@ -7,7 +7,9 @@ from jaxtyping import Float
 
 from mcdal.networks.gradients import last_layer_gradient
 from mcdal.selection.checks import refuse_bad_rows
+from mcdal.selection.demand import Demand, Size
 from mcdal.selection.k_means_pp import outer_k_means_pp
+from mcdal.stack import Matrix, Stack, on_disk
 from mcdal.strategies.base import BOTH, About, Strategy
 from mcdal.streams import numpy_generator
 from mcdal.values import Batch, Measurement, Picks, Rows
@@ -42,16 +44,25 @@ class Badge(Strategy):
         assert rows.vector is not None
         refuse_bad_rows(rows)
         # Without p, `vector` is g itself: one factor of a product whose other one is 1.
-        whole = np.ones((len(rows.ids), 1), dtype=np.float32)
-        a = whole if rows.probabilities is None else residuals(rows.probabilities)
+        whole: Matrix = np.ones((len(rows.ids), 1), dtype=np.float32)
+        a = whole if rows.probabilities is None else _read_as_residuals(rows.probabilities)
         picks, squares = outer_k_means_pp(
             rows.ids, a, rows.vector, np.flatnonzero(~rows.labeled), budget, numpy_generator(seed, "badge")
         )
         return Picks(tuple(rows.ids[i] for i in picks), np.array(squares, dtype=np.float64))
 
+    def demand(self, size: Size) -> Demand:
+        """A fifth of all distances to the picks, in float64."""
+        return Demand(64.0 * size.n, 0.4 * size.n * size.budget * (size.d + max(size.c, 1)))
+
+
+def _read_as_residuals(p: Float[Matrix, "n c"]) -> Float[Matrix, "n c"]:
+    """Made when they are read where p lies on the disk."""
+    return Stack([p], each=residuals) if on_disk(p) else residuals(p[:])
+
 
 def residuals(p: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
     """p - onehot(argmax p)"""
-    a = p.copy()
+    a = p.astype(np.float32)
     a[np.arange(len(p)), p.argmax(1)] -= 1
     return a

@@ -10,6 +10,7 @@ from mcdal.errors import ConfigError, SelectionError
 from mcdal.selection import fisher
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id
+from mcdal.selection.demand import Demand, Size
 from mcdal.strategies.base import About, Strategy
 from mcdal.values import Batch, Measurement, Picks, Rows
 
@@ -60,14 +61,23 @@ class BAIT(Strategy):
         refuse_bad_rows(rows)
         (n, c), d = rows.probabilities.shape, rows.vector.shape[1]
         self._refuse_large(c, d)
-        likely = min(self.likely or (c if c <= ALL_CLASSES else 2), c)
-        known = fisher.Gradients(rows.vector, rows.probabilities, likely)
+        known = fisher.Gradients(rows.vector, rows.probabilities, self._likely(c))
         free = by_id(rows.ids, np.flatnonzero(~rows.labeled))
         labeled = known.information(by_id(rows.ids, np.flatnonzero(rows.labeled)))
         everything = (labeled + known.information(free)) / n
         m = labeled + self.regularization * torch.eye(c * d, dtype=torch.float64).view(c, d, c, d)
         picks, falls = fisher.bait(fisher.Trace(known, m, everything, free), budget, 2 * budget)
         return Picks(tuple(rows.ids[free[i]] for i in picks), np.array(falls, dtype=np.float64))
+
+    def demand(self, size: Size) -> Demand:
+        """Matrices of (C d)^2 and forms of k^2 a row; information and two forms of every row, and 3 changes a pick."""
+        length, k = size.c * size.d, self._likely(size.c)
+        a_row = 2 * k * k + size.c * k
+        changes = 3 * size.budget * (size.n * length * k + 4 * length * length * k)
+        return Demand(48.0 * length**2 + 16.0 * size.n * a_row, 2.0 * (2.5 * size.n * length**2 + length**3 + changes))
+
+    def _likely(self, c: int) -> int:
+        return min(self.likely or (c if c <= ALL_CLASSES else 2), c)
 
     def _refuse_large(self, c: int, d: int) -> None:
         if c * d > self.largest:

@@ -13,8 +13,9 @@ from mcdal.checked import at_least
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.base import Model
 from mcdal.schedule import Optimization
-from mcdal.selection import Sampling, balanced_top, stochastic_top, top
+from mcdal.selection import Sampling, balanced_top, most_likely, stochastic_top, top
 from mcdal.selection.checks import refuse_bad_rows
+from mcdal.selection.demand import Demand, Size
 from mcdal.selection.top import Lottery
 from mcdal.tasks.base import Task, TaskName
 from mcdal.values import Batch, Measurement, Metrics, Picks, Progress, Rows
@@ -128,6 +129,13 @@ class Strategy:
         """`budget` ids among the rows that are not labeled. Default: the largest scores, ties by id."""
         return top(rows.ids, _score(self, rows), budget, rows.free())
 
+    def demand(self, size: Size) -> Demand:
+        """What `select` needs for a choice of this size, so that a larger one is made in parts (`mcdal.selection.search`).
+
+        Default: a few numbers a row, as for methods that read vectors in parts; these are never approximated.
+        """
+        return Demand(bytes=64.0 * size.n, products=0.0)
+
     def heat(self, batch: Batch) -> Float[Tensor, "b h w"] | None:
         """Of masks, for pictures alone: where in each image it sees what it picks by. Default: a score that has a place.
 
@@ -190,7 +198,7 @@ class Scored(Strategy):
                 "return self.scored(score, batch)"
             )
         refuse_bad_rows(rows)
-        return balanced_top(rows.ids, score, rows.probabilities.argmax(1), budget, rows.free())
+        return balanced_top(rows.ids, score, most_likely(rows.probabilities), budget, rows.free())
 
     @property
     def needs(self) -> tuple[Need, ...]:

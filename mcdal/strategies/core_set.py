@@ -7,6 +7,7 @@ import numpy as np
 from mcdal.checked import at_least
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.selection.checks import refuse_bad_rows
+from mcdal.selection.demand import Demand, Size
 from mcdal.selection.k_center import k_center, nearest
 from mcdal.selection.robust_k_center import robust_k_center
 from mcdal.strategies.base import BOTH, About, Strategy
@@ -61,6 +62,10 @@ class CoreSet(Strategy):
                 f"(greedy), or raise strategy.limit above {self.limit:,}"
             )
         return self._robust(rows.take(np.array(sorted(range(len(rows.ids)), key=lambda i: rows.ids[i]))), budget)
+
+    def demand(self, size: Size) -> Demand:
+        """A fifth of all distances, in float64."""
+        return Demand(64.0 * size.n, 0.4 * size.n * (size.labeled + size.budget) * size.d)
 
     def _robust(self, rows: Rows, budget: int) -> Picks:
         assert rows.vector is not None and self.outliers is not None

@@ -14,6 +14,7 @@ from mcdal.networks.moments import AT_ONCE, moments
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id
 from mcdal.selection.top import top
+from mcdal.stack import Matrix
 from mcdal.strategies.base import About, Strategy
 from mcdal.streams import numpy_generator, own_randomness, stream
 from mcdal.values import Batch, Measurement, Picks, Rows
@@ -117,7 +118,7 @@ class _Standardized:
     order: all rows as they are to be added up, so that the last bits do not depend on where they lie.
     """
 
-    def __init__(self, vector: Float[np.ndarray, "n d"], order: Positions):
+    def __init__(self, vector: Float[Matrix, "n d"], order: Positions):
         mean, deviation = moments(vector, order)
         self._vector, self._mean = vector, mean.float()
         self._scale = torch.where(deviation > 1e-6 * deviation.max(), 1 / deviation, 0).float()

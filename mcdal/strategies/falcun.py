@@ -9,6 +9,7 @@ from mcdal.checked import at_least
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id
 from mcdal.selection.k_center import chunks
+from mcdal.stack import Matrix, taken
 from mcdal.strategies.base import About, Strategy
 from mcdal.streams import numpy_generator
 from mcdal.uncertainty import margin
@@ -49,14 +50,14 @@ class Falcun(Strategy):
         assert rows.score is not None and rows.probabilities is not None
         refuse_bad_rows(rows)
         order = by_id(rows.ids, np.flatnonzero(~rows.labeled))
-        u, p = rows.score[order].astype(np.float64), rows.probabilities[order]
+        u, p = rows.score[order].astype(np.float64), taken(rows.probabilities, order)
         draws = numpy_generator(seed, "falcun").random(min(budget, len(order)))
         picks, score = falcun(u, p, draws, self.gamma)
         return Picks(tuple(rows.ids[order[i]] for i in picks), np.array(score, dtype=np.float64))
 
 
 def falcun(
-    u: Float[np.ndarray, " n"], p: Float[np.ndarray, "n c"], draws: Float[np.ndarray, " b"], gamma: float
+    u: Float[np.ndarray, " n"], p: Float[Matrix, "n c"], draws: Float[np.ndarray, " b"], gamma: float
 ) -> tuple[list[int], list[float]]:
     """Positions of the picks and r of each; one uniform number of `draws` a pick."""
     d, free = u.copy(), np.ones(len(u), dtype=bool)

@@ -7,7 +7,8 @@ import numpy as np
 from mcdal.checked import above_zero
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id, unit
-from mcdal.selection.herding import herd
+from mcdal.selection.demand import Demand, Size
+from mcdal.selection.herding import herd, herding_demand
 from mcdal.strategies.base import BOTH, About, Strategy
 from mcdal.values import Batch, Measurement, Picks, Rows
 
@@ -46,3 +47,7 @@ class MaxHerding(Strategy):
         even = np.ones(len(order), dtype=np.float32)
         picks, gains = herd(unit(rows.vector, order), rows.labeled[order], even, self.bandwidth, budget)
         return Picks(tuple(rows.ids[order[i]] for i in picks), np.array(gains, dtype=np.float64))
+
+    def demand(self, size: Size) -> Demand:
+        """As of `herd`."""
+        return herding_demand(size)

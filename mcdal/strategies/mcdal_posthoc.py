@@ -14,6 +14,7 @@ from mcdal.errors import SelectionError
 from mcdal.networks.posthoc_fit import Features, apart, fit
 from mcdal.networks.posthoc_heads import PosthocHeads
 from mcdal.schedule import Optimization
+from mcdal.selection import at_random
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id
 from mcdal.strategies.base import About, Scored
@@ -83,6 +84,9 @@ class MCDALPosthoc(Scored):
     less like MCDAL's own. With less than 1e-4 divided by `lr` a hundred passes do not converge."""
     standardize: bool = True
     """Features of mean 0, equal deviations and length near 1, so that one learning rate fits all models; False: as they are."""
+    sample: int | None = None
+    """Unlabeled rows that the heads are trained on, drawn by lot, while all are scored; null: all of them. A fit takes as much
+    longer as there are more of them."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the products with features, while the heads are trained: auto is bfloat16 on a processor with instructions for it, and
     float32 elsewhere. Scores are computed in float32."""
@@ -95,6 +99,8 @@ class MCDALPosthoc(Scored):
         at_least(self, "strategy", 1, "pairs", "passes", "batch_size", "labeled_batch_size")
         above_zero(self, "strategy", "lr")
         at_least(self, "strategy", 0, "weight_decay", "weight")
+        if self.sample is not None:
+            at_least(self, "strategy", 1, "sample")
 
     def measure(self, batch: Batch) -> Measurement:
         assert batch.output is not None
@@ -111,10 +117,18 @@ class MCDALPosthoc(Scored):
         order = np.concatenate([labeled, unlabeled])
         with Numerics(self._device, "float32", channels_last=False, compile=False).deterministic():
             features = Features.of(rows.vector, rows.probabilities, order, self.standardize, self._device)
-            heads = self._fit(features, labeled, rows.y, unlabeled, seed)
+            heads = self._fit(features, labeled, rows.y, self._sampled(rows, unlabeled, seed), seed)
             score = np.zeros(len(rows.ids))
             score[unlabeled] = apart(heads, features, unlabeled).numpy()
         return self.choose(rows, score, budget, seed)
+
+    def _sampled(self, rows: Rows, unlabeled: Int[np.ndarray, " u"], seed: int) -> Int[np.ndarray, " _"]:
+        """What the heads are trained on, in the order of the ids."""
+        if self.sample is None or self.sample >= len(unlabeled):
+            return unlabeled
+        drawn = at_random(rows.ids, self.sample, stream(seed, "mcdal_posthoc", "sample"), unlabeled).places
+        assert drawn is not None
+        return by_id(rows.ids, drawn)
 
     def _fit(
         self,

@@ -8,7 +8,8 @@ from mcdal.errors import ConfigError
 from mcdal.selection import at_random
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id, unit
-from mcdal.selection.covering import Balls, cover
+from mcdal.selection.covering import PAIRS, Balls, cover
+from mcdal.selection.demand import Demand, Size
 from mcdal.strategies.base import BOTH, About, Strategy
 from mcdal.values import Batch, Measurement, Picks, Rows
 
@@ -55,3 +56,7 @@ class ProbCover(Strategy):
         left = [rows.ids[i] for i in order if not rows.labeled[i] and rows.ids[i] not in taken]
         rest = at_random(left, budget - len(ids), seed).ids
         return Picks((*ids, *rest), np.array([*gains, *[0] * len(rest)], dtype=np.float64))
+
+    def demand(self, size: Size) -> Demand:
+        """Each pair once; a copy of the vectors, and lists of `PAIRS` neighbours each while they are made."""
+        return Demand((4.0 * size.d + 24 * PAIRS) * size.n, 0.5 * size.n * size.n * size.d)

@@ -8,8 +8,10 @@ from jaxtyping import Bool, Float, Int
 
 from mcdal.checked import at_least
 from mcdal.selection.checks import refuse_bad_rows
-from mcdal.selection.clusters import by_id, in_turn, perhaps_most_typical, typicality, unit
+from mcdal.selection.clusters import COPIED, by_id, in_turn, perhaps_most_typical, scaled, typicality
+from mcdal.selection.demand import Demand, Size
 from mcdal.selection.lloyd import k_means
+from mcdal.stack import Matrix
 from mcdal.strategies.base import BOTH, About, Strategy
 from mcdal.values import Batch, Measurement, Picks, Rows
 
@@ -31,7 +33,7 @@ class TypiClust(Strategy):
         paper="Hacohen et al. 2022, *Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets*",
         needs=("features",),
         cost="k-means of all samples, then distances within each cluster: O(N^2 d / K)",
-        memory="a copy of the features, scaled to length 1, and one number a sample",
+        memory="a copy of the features, scaled to length 1, up to half a gigabyte; else blocks and a cluster",
         use="the first labels of a pool, with self-supervised features; a cold start",
         avoid="later rounds: typical samples teach little once the classes are known",
         tasks=BOTH,
@@ -55,12 +57,21 @@ class TypiClust(Strategy):
         assert rows.vector is not None
         refuse_bad_rows(rows)
         order = by_id(rows.ids, np.arange(len(rows.ids)))
-        points, labeled = unit(rows.vector, order), rows.labeled[order]
+        points, labeled = scaled(rows.vector, order), rows.labeled[order]
         k = min(int(labeled.sum()) + budget, self.clusters, len(order))
         cluster = k_means(points, k, seed)[0]
         queues = (self._queue(points, labeled, members) for members in self._in_turn(cluster, labeled, k))
         picks = in_turn(queues, budget)
         return Picks(tuple(rows.ids[order[i]] for i, _ in picks), np.array([t for _, t in picks], dtype=np.float64))
+
+    def demand(self, size: Size) -> Demand:
+        """k-means in ten passes over all centres, and all pairs within the clusters that are asked for a pick; once more, in
+        float64, of all where there are more picks than clusters."""
+        k = min(size.labeled + size.budget, self.clusters)
+        own = size.n / k
+        kept = min(4.0 * size.n * size.d, COPIED)
+        pairs = (min(k, size.budget) + (2 * k if size.budget > k else 0)) * own * own
+        return Demand(kept + 64.0 * size.n + 12 * own * size.d, (10.0 * size.n * k + pairs) * size.d)
 
     def _in_turn(self, cluster: Int[np.ndarray, " n"], labeled: Bool[np.ndarray, " n"], k: int) -> list[np.ndarray]:
         """Members of each cluster: small clusters last, then by labels (few first), size (large first), smallest id."""
@@ -68,15 +79,21 @@ class TypiClust(Strategy):
         return sorted(members, key=lambda m: (len(m) <= self.smallest, int(labeled[m].sum()), -len(m), int(m[0])))
 
     def _queue(
-        self, points: Float[np.ndarray, "n d"], labeled: Bool[np.ndarray, " n"], members: Int[np.ndarray, " m"]
+        self, points: Float[Matrix, "n d"], labeled: Bool[np.ndarray, " n"], members: Int[np.ndarray, " m"]
     ) -> Iterator[tuple[int, float]]:
         """Unlabeled members of a cluster, the most typical first. The others are ranked when one of them is asked for."""
-        own, free = points[members], np.flatnonzero(~labeled[members])
-        neighbours = min(self.neighbours, max(1, len(members) // 2))
-        first = _ranked(own, neighbours, perhaps_most_typical(own, neighbours, free))[:1]
+        free, neighbours = np.flatnonzero(~labeled[members]), min(self.neighbours, max(1, len(members) // 2))
+        first = _most_typical(points[members], neighbours, free)  # read twice: waiting queues hold no rows
         yield from ((int(members[i]), t) for i, t in first)
         rest = np.setdiff1d(free, [i for i, _ in first])
-        yield from ((int(members[i]), t) for i, t in _ranked(own, neighbours, rest))
+        yield from ((int(members[i]), t) for i, t in _ranked(points[members], neighbours, rest))
+
+
+def _most_typical(
+    points: Float[np.ndarray, "m d"], neighbours: int, of: Int[np.ndarray, " p"]
+) -> list[tuple[int, float]]:
+    """The first that `_ranked` gives, if there is one."""
+    return _ranked(points, neighbours, perhaps_most_typical(points, neighbours, of))[:1]
 
 
 def _ranked(points: Float[np.ndarray, "m d"], neighbours: int, of: Int[np.ndarray, " p"]) -> list[tuple[int, float]]:

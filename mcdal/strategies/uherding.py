@@ -10,7 +10,8 @@ from mcdal.models.base import Model
 from mcdal.networks.calibration import Calibration
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id, unit
-from mcdal.selection.herding import herd, nearest_pair
+from mcdal.selection.demand import Demand, Size
+from mcdal.selection.herding import herd, herding_demand, nearest_pair
 from mcdal.strategies.base import About, Need, Setting, Stateful, Strategy
 from mcdal.tasks.base import Task
 from mcdal.uncertainty import margin
@@ -75,6 +76,10 @@ class UHerding(Strategy):
         h = self.bandwidth or nearest_pair(points[labeled]) or 1.0
         picks, gains = herd(points, labeled, rows.score[order].astype(np.float32), h, budget)
         return Picks(tuple(rows.ids[order[i]] for i in picks), np.array(gains, dtype=np.float64))
+
+    def demand(self, size: Size) -> Demand:
+        """As of `herd`."""
+        return herding_demand(size)
 
     def state(self) -> Mapping[str, Stateful]:
         return {} if self._calibration is None else self._calibration.state()

@@ -16,6 +16,7 @@ from mcdal.networks.moments import moments
 from mcdal.networks.posthoc_fit import Features, apart, fit
 from mcdal.networks.posthoc_heads import PosthocHeads
 from mcdal.schedule import Optimization
+from mcdal.selection.clusters import by_id
 from mcdal.strategies.mcdal_posthoc import MCDALPosthoc
 from mcdal.values import Rows
 
@@ -283,3 +284,20 @@ def test_products_are_as_coarse_as_asked_for_or_as_the_processor_likes(precision
     monkeypatch.setattr("mcdal.strategies.mcdal_posthoc.fit", lambda *given: seen.append(given[10]) or [1.0])
     select(MCDALPosthoc(precision=precision), rows(), 5)
     assert seen == [expected]
+
+
+def test_heads_are_trained_on_a_sample_and_all_rows_are_scored():
+    given = rows()
+    free = np.flatnonzero(~given.labeled)
+    settings = {"passes": 3, "pairs": 1, "standardize": False}
+    whole = MCDALPosthoc(**settings).select(given, len(free), 0)
+    assert MCDALPosthoc(**settings, sample=len(free)).select(given, len(free), 0).score.tolist() == whole.score.tolist()
+    strategy = MCDALPosthoc(**settings, sample=20)
+    found = strategy.select(given, len(free), 0)
+    scores = dict(zip(found.ids, found.score, strict=True))
+    sample = strategy._sampled(given, by_id(given.ids, free), 0)
+    assert len(set(sample.tolist())) == 20 and len(scores) == len(free)
+    alone = MCDALPosthoc(**settings).select(given.take(np.concatenate([np.flatnonzero(given.labeled), sample])), 20, 0)
+    assert all(abs(scores[id] - score) < 1e-6 for id, score in zip(alone.ids, alone.score, strict=True))
+    with pytest.raises(ConfigError, match=r"strategy\.sample"):
+        MCDALPosthoc(sample=0)
