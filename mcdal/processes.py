@@ -150,7 +150,8 @@ class _Other:
         self.failure: Exception | None = None
         context = multiprocessing.get_context("spawn")  # a fork would take over CUDA and threads half
         self._pipe, its = context.Pipe()
-        self.process = context.Process(target=_work, args=(its, rank, count, threads), name=f"mcdal rank {rank}")
+        start = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+        self.process = context.Process(target=_work, args=(its, rank, count, threads, start), name=f"mcdal rank {rank}")
         self.process.start()
         its.close()
 
@@ -203,11 +204,13 @@ class _Other:
             self.process.kill()
 
 
-def _work(pipe: "connection.Connection[Any, Any]", rank: int, count: int, threads: int) -> None:
-    """Does what rank 0 asks for, until that closes the pipe or is gone."""
+def _work(pipe: "connection.Connection[Any, Any]", rank: int, count: int, threads: int, start: str) -> None:
+    """Does what rank 0 asks for, until that closes the pipe or is gone. start: how workers that read images are started."""
     if hasattr(os, "setsid"):
         os.setsid()  # Ctrl-C is for rank 0, which ends this one and all that it started
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    multiprocessing.set_start_method(start, force=True)  # a spawned process would spawn its own
+    folders: list[Path] = []
+    threading.Thread(target=_end_with_parent, args=(folders,), daemon=True).start()
     torch.set_num_threads(threads)
     held: Any = None
     try:
@@ -221,6 +224,7 @@ def _work(pipe: "connection.Connection[Any, Any]", rank: int, count: int, thread
                 return
             theirs, new, sent, given, folder, device = pickle.loads(message)
             held = sent if new else held
+            folders[:] = [folder]
             pipe.send_bytes(pickle.dumps(None))
             if device.type == "cuda":
                 device = torch.device("cuda", device.index + rank)
@@ -246,12 +250,14 @@ def _told(error: BaseException) -> bytes:
     return message
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(folders: list[Path]) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     # A process that was forked by the parent may hold the sentinel open longer than the parent lives.
     while not connection.wait([parent.sentinel], SECONDS_BETWEEN_LOOKS) and os.getppid() == parent.pid:
         pass
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     _end()
 
 

@@ -48,9 +48,9 @@ class Training:
     class_weights: Literal["none", "median_frequency"] = "none"
     """median_frequency: rare classes count more in the loss, by how often today's labels show them."""
     compile: bool | Literal["auto"] = "auto"
-    """torch.compile; auto: on CUDA only."""
+    """torch.compile; auto: on CUDA with one process only."""
     replay: bool | Literal["auto"] = "auto"
-    """Records a training step once and replays it (CUDA graphs), where strategies allow it; auto: on CUDA."""
+    """Records a training step once and replays it (CUDA graphs), where strategies allow it; auto: on CUDA with one process."""
     measure_batch_size: int = 512
     """Images a forward pass when measuring and testing."""
     window: tuple[int, int] | None = None
@@ -177,8 +177,10 @@ def _train(
     keeper: Keeper, listen: Listener, ranks: Ranks,
 ) -> Trained:  # fmt: skip
     training.refuse_uneven(ranks.size)
-    if ranks.size > 1:  # a recording of messages between processes was not tried
-        numerics = replace(numerics, replay=False)
+    if (
+        ranks.size > 1
+    ):  # not recorded; compiled only where that is asked for: messages between processes cut it into pieces
+        numerics = replace(numerics, replay=False, compile=numerics.compile and training.compile is True)
     with own_randomness(), numerics.deterministic(), ranks.together():
         feed = _attach(model, pool, labels, strategy, training, numerics, seed, ranks)
         optimizer = training.optimization.optimizer(model.parameters())
