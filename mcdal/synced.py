@@ -6,6 +6,7 @@ that weights, buffers and names stay where they are.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -29,8 +30,10 @@ def synced(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
     """
     changed: list[tuple[nn.Module, type[nn.Module]]] = []
     loose: dict[int, Tensor] = {}
-    for part in (part for module in modules for part in module.modules()):
-        kind = _kind(part)
+    parts = [part for module in modules for part in module.modules()]
+    opaque = any(part._compiled_call_impl is not None for part in parts)
+    for part in parts:
+        kind = _kind(part, opaque)
         if kind is not None:
             changed.append((part, type(part)))
             part.__class__ = kind
@@ -43,11 +46,11 @@ def synced(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
             part.__class__ = before
 
 
-def _kind(part: nn.Module) -> type[nn.Module] | None:
-    if type(part) in NORMS:
-        weights = [*part.parameters(), *part.buffers()]
-        return _NormOnCuda if weights and weights[0].device.type == "cuda" else SYNCED[type(part)]
-    return SYNCED.get(type(part))
+def _kind(part: nn.Module, opaque: bool) -> type[nn.Module] | None:
+    on_cuda = any(
+        tensor.device.type == "cuda" for tensor in [*part.parameters(recurse=False), *part.buffers(recurse=False)]
+    )
+    return kinds(opaque).get(nn.SyncBatchNorm if type(part) in NORMS and on_cuda else type(part))
 
 
 class _NormOnCuda(nn.SyncBatchNorm):
@@ -55,15 +58,10 @@ class _NormOnCuda(nn.SyncBatchNorm):
 
     process_group = None  # the default one
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input)
-
 
 class _Norm(_BatchNorm):
     """BatchNorm over the parts of all processes, in training; for tensors that gloo can send."""
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
@@ -86,15 +84,24 @@ class _Norm(_BatchNorm):
 class _OfWhole(nn.Module):
     """Dropout with the random numbers of the whole batch."""
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
         return of_whole(input, super().forward) if self.training else super().forward(input)
 
 
-SYNCED: dict[type[nn.Module], type[nn.Module]] = {
-    **{kind: type(kind.__name__, (_Norm, kind), {}) for kind in NORMS},
-    **{kind: type(kind.__name__, (_OfWhole, kind), {}) for kind in DROPOUTS},
-}
+@cache
+def kinds(opaque: bool) -> dict[type[nn.Module], type[nn.Module]]:
+    """By which class each one is replaced; those of BatchNorm on CUDA by that of SyncBatchNorm.
+
+    opaque: to the compiler, which then leaves these layers as they are. Asking for that imports it, which takes a while.
+    """
+    like: dict[type[nn.Module], type[nn.Module]] = {nn.SyncBatchNorm: _NormOnCuda}
+    like |= dict.fromkeys(NORMS, _Norm) | dict.fromkeys(DROPOUTS, _OfWhole)
+    made: dict[type[nn.Module], type[nn.Module]] = {}
+    for kind, base in like.items():
+        bases = (base,) if issubclass(base, kind) else (base, kind)
+        forward = torch.compiler.disable(base.forward) if opaque else base.forward  # type: ignore[no-untyped-call]
+        made[kind] = type(kind.__name__, bases, {"forward": forward})
+    return made
 
 
 class _Normalized(torch.autograd.Function):

@@ -26,7 +26,7 @@ from mcdal.strategies.base import Strategy, overrides
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.strategies.random import Random
 from mcdal.strategies.uherding import UHerding
-from mcdal.synced import SYNCED
+from mcdal.synced import kinds
 from mcdal.testing import (
     NUMERICS,
     FakeModel,
@@ -126,8 +126,8 @@ def test_afterwards_nothing_is_left_of_it(two):
     torch.manual_seed(0)
     model, threads = FakeModel(3), torch.get_num_threads()
     ended(strategy, two, model=model)
-    kinds = {type(part) for module in (model, strategy._vae) for part in module.modules()}
-    assert not kinds & set(SYNCED.values()) and nn.BatchNorm2d in kinds and nn.Dropout in kinds
+    left = {type(part) for module in (model, strategy._vae) for part in module.modules()}
+    assert not left & set(kinds(False).values()) and nn.BatchNorm2d in left and nn.Dropout in left
     assert not strategy._vae_optimizer._optimizer_step_pre_hooks
     assert not torch.distributed.is_initialized() and torch.get_num_threads() == threads
     assert "GLOO_SOCKET_IFNAME" not in os.environ
