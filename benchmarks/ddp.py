@@ -117,7 +117,7 @@ def main() -> None:
         name = f"messages of a step and waiting, next to no network{of}"
         checks.append(Check(name, 1000 * cost, None, "at most", unit="ms"))
     command = f"OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/ddp.py --steps {given.steps} --repetitions {given.repetitions}"
-    title = "Two processes that train together on a CPU (wall time)"
+    title = "Two processes that train together on a CPU (wall time, on a machine with other work)"
     record(type(RESULTS)(given.out), title, command, checks, seconds_a_step=kept)
 
 

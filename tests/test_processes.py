@@ -344,9 +344,37 @@ def test_an_array_of_a_file_is_sent_by_its_name(tmp_path):
     assert len(packed(array[:, ::2], "test")) > 2**19, "a view with gaps travels itself"
 
 
+RANK = """
+import torch, torch.distributed as dist
+from mcdal.testing import NUMERICS, FakeModel, KeepOne, fake_pool, fake_training
+from mcdal.strategies.mcdal import MCDAL
+from mcdal.training import train
+
+dist.init_process_group("gloo")
+pool = fake_pool()
+labels = {id: pool.truth()[id] for id in sorted(pool.images.ids)[:20]}
+torch.manual_seed(dist.get_rank())  # the weights of rank 0 are taken
+model, keeper = FakeModel(3), KeepOne(1)
+train(model, pool, labels, MCDAL(), fake_training(), numerics=NUMERICS, seed=1, keeper=keeper)
+torch.save((model.state_dict(), keeper.state is not None), f"OUT/{dist.get_rank()}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_in_a_process_group_that_exists_it_is_one_of_the_ranks(tmp_path):
+    script = tmp_path / "rank.py"
+    script.write_text(RANK.replace("OUT", str(tmp_path)))
+    words = ["--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", str(script)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", *words], check=True, capture_output=True, env=env)
+    (first, kept), (second, kept_twice) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert_same(second, first, "the ranks differ")
+    assert kept and not kept_twice
+    assert_close(first, ended(MCDAL())[1])
+
+
 RECIPE = """
-import os, time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.testing import fake_config, fake_training
 
