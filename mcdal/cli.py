@@ -109,7 +109,8 @@ def run(
 
     with stoppable():
         plan = Command(recipe, data, strategy, encoder, seed, scale, tuple(settings or ())).plan()
-        plan.config.training.numerics(device)  # a device that is not there is told before anything is written
+        training = plan.config.training  # a device that is not there is told before anything is written
+        training.processes_on(training.numerics(device).device)
         if dry_run:
             _estimate(plan, out, device, quiet, json)
         else:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Literal, TypeAlias, TypeVar
 
@@ -57,6 +57,12 @@ class Numerics:
         """Images on this device, in the dtype and layout of the model."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return x.to(self.device, self.dtype, non_blocking=True).contiguous(memory_format=layout)
+
+    def of_rank(self, rank: int) -> "Numerics":
+        """The same on the device of this rank: of GPUs the one whose number is so much larger."""
+        if self.device.type != "cuda":
+            return self
+        return replace(self, device=torch.device("cuda", (self.device.index or 0) + rank))
 
     def autocast(self) -> AbstractContextManager[object]:
         """Inside, convolutions and products run in bfloat16 if that is the precision."""

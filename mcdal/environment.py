@@ -12,11 +12,22 @@ from mcdal.device import Numerics
 from mcdal.version import __version__
 
 # A difference in one of these can change the last bits of a float, and with them a pick.
-DECISIVE = ("mcdal", "commit", "torch", "device", "precision", "channels_last", "compile", "threads", "cpu")
+DECISIVE = (
+    "mcdal",
+    "commit",
+    "torch",
+    "device",
+    "precision",
+    "channels_last",
+    "compile",
+    "threads",
+    "processes",
+    "cpu",
+)
 
 
-def environment(numerics: Numerics) -> dict[str, str]:
-    """Versions, commit, device and arithmetic of this process."""
+def environment(numerics: Numerics, processes: int = 1) -> dict[str, str]:
+    """Versions, commit, device and arithmetic of this process. processes: that train together."""
     gpu = torch.cuda.get_device_name(numerics.device) if numerics.device.type == "cuda" else None
     return {
         "mcdal": __version__,
@@ -28,6 +39,7 @@ def environment(numerics: Numerics) -> dict[str, str]:
         "channels_last": str(numerics.channels_last),
         "compile": str(numerics.compile),
         "threads": str(torch.get_num_threads()),
+        "processes": str(processes),
         "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "host": platform.node(),
         "system": platform.platform(),

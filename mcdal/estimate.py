@@ -18,9 +18,10 @@ from mcdal.measuring import evaluate
 from mcdal.models.base import Model
 from mcdal.plan import Plan
 from mcdal.pool.base import Pool
+from mcdal.processes import Processes
 from mcdal.strategies.base import Strategy, overrides
 from mcdal.streams import own_randomness, stream
-from mcdal.training import Training, train
+from mcdal.training import Training, processes_for, train
 from mcdal.warm_start import StartWeights
 
 SECONDS = 1.0
@@ -71,7 +72,8 @@ def estimate(plan: Plan, out: Path, device: str, listen: Listener = nobody) -> E
         if weights is not None:
             weights.into(model)
     strategy = copy.deepcopy(config.strategy)
-    a_step = _seconds_a_step(model, pool, strategy, config.training, numerics, sizes[0])
+    with processes_for(config.training, numerics) as processes:
+        a_step = _seconds_a_step(model, pool, strategy, config.training, numerics, sizes[0], processes)
     an_image = _seconds_an_image(model, pool, config.training, numerics)
     measured = len(pool) * (len(sizes) - 1) if overrides(strategy, "measure") else 0
     steps = config.training.steps
@@ -84,7 +86,13 @@ def estimate(plan: Plan, out: Path, device: str, listen: Listener = nobody) -> E
 
 
 def _seconds_a_step(
-    model: Model, pool: Pool, strategy: Strategy, training: Training, numerics: Numerics, start: int
+    model: Model,
+    pool: Pool,
+    strategy: Strategy,
+    training: Training,
+    numerics: Numerics,
+    start: int,
+    processes: Processes,
 ) -> float:
     """Of training, beyond what beginning one costs: workers that start, kernels that are compiled."""
     # What the labels are does not matter to the time that a step takes.
@@ -92,7 +100,7 @@ def _seconds_a_step(
 
     def seconds(steps: int) -> float:
         short = replace(training, epochs=1, steps_per_epoch=steps)
-        return train(model, pool, labels, strategy, short, numerics=numerics).seconds
+        return train(model, pool, labels, strategy, short, numerics=numerics, processes=processes).seconds
 
     seconds(1)  # warms up
     beginning = seconds(1)

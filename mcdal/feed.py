@@ -11,6 +11,7 @@ from torch import Tensor
 from mcdal.augment import Augmentation, normalize
 from mcdal.device import Numerics, sent
 from mcdal.pool.base import LabeledView, Pool, Positions, UnlabeledView
+from mcdal.ranks import ALONE, Ranks
 from mcdal.streams import numpy_generator, own_randomness, stream
 from mcdal.values import Batch, Ids
 
@@ -48,21 +49,35 @@ class Feed:
     augment: Augmentation
     numerics: Numerics
     seed: int
+    ranks: Ranks = ALONE
+    """The processes that share each batch: this one has its part."""
 
-    def raw(self, labeled: bool, purpose: str, first: int) -> Iterator[Raw]:
-        """Batches as they were read, endlessly, from batch number `first` of the order of this purpose on."""
+    def raw(self, labeled: bool, purpose: str, first: int, whole: bool = False) -> Iterator[Raw]:
+        """Batches as they were read, endlessly, from batch number `first` of the order of this purpose on.
+
+        whole: not only this process's part of them.
+        """
         view: LabeledView | UnlabeledView = self.labeled if labeled else self.unlabeled
         size = self.batch_size if labeled else self.unlabeled_batch_size
         if len(view) == 0:
             return
         seed = stream(self.seed, "order", purpose)
+        rows = slice(None) if whole else self.ranks.part(size)
         # Two equal streams of positions: one runs ahead in the workers, one says what has arrived.
-        ahead = (view.positions[chosen] for chosen in endless(len(view), size, seed, first))
+        ahead = (view.positions[batch[rows]] for batch in endless(len(view), size, seed, first))
         device = self.numerics.device
-        for chosen, x in zip(endless(len(view), size, seed, first), view.images.batches(ahead, device), strict=True):
+        for batch, x in zip(endless(len(view), size, seed, first), view.images.batches(ahead, device), strict=True):
+            chosen = batch[rows]
             ids = tuple(map(view.images.ids.__getitem__, view.positions[chosen].tolist()))
             y = sent(torch.from_numpy(view.answers(chosen)), device) if isinstance(view, LabeledView) else None
             yield ids, x, y
+
+    def drawn(self, x: Tensor, whole: bool = False) -> Tensor:
+        """How to augment this process's rows x, on the CPU: drawn for the whole batch, so that all draw the same."""
+        if whole or self.ranks.size == 1:
+            return self.augment.draw(x)
+        rows = len(x) * self.ranks.size
+        return self.augment.draw(x[:1].expand(rows, *x.shape[1:]))[self.ranks.part(rows)]
 
     def augmented(self, ids: Ids, x: Tensor, y: Tensor | None, drawn: Tensor) -> Batch:
         """drawn: by `augment.draw`."""
@@ -71,12 +86,12 @@ class Feed:
             y = self.augment.moved_masks(y, drawn)
         return Batch(ids, self.numerics.arrange(normalize(moved, self.pool.mean, self.pool.std)), y)
 
-    def own(self, labeled: bool, purpose: str, first: int) -> Iterator[Batch]:
+    def own(self, labeled: bool, purpose: str, first: int, whole: bool = False) -> Iterator[Batch]:
         """What `Setting.labeled` and `Setting.unlabeled` promise. Augmented with the random numbers of the hook that asks."""
-        raw = self.raw(labeled, f"own {purpose}", first)
+        raw = self.raw(labeled, f"own {purpose}", first, whole)
         while True:
             with own_randomness():  # starting a loader's workers draws random numbers
                 batch = next(raw, None)
             if batch is None:
                 return
-            yield self.augmented(*batch, self.augment.draw(batch[1]))
+            yield self.augmented(*batch, self.drawn(batch[1], whole))

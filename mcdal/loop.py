@@ -31,12 +31,14 @@ from mcdal.oracles.simulated import Simulated
 from mcdal.pictures import heat_pictures, mask_picture, pick_pictures, scenes, spread_out
 from mcdal.plan import Plan, grown, refuse_changes
 from mcdal.pool.base import Pool
+from mcdal.processes import Processes
 from mcdal.round_models import RoundModels
 from mcdal.selection import at_random, mask
 from mcdal.settings import to_json
 from mcdal.showing import heat, predict
 from mcdal.store import RunRecord, Store
 from mcdal.strategies.base import Strategy
+from mcdal.training import processes_for
 from mcdal.twins import LENDS, lends
 from mcdal.values import Label, Metrics, Picks, Rows
 from mcdal.warm_start import StartWeights
@@ -70,10 +72,11 @@ def run(
             answering = oracle(pool)
             if pool.masks is not None:  # from here on those that were given as answers
                 pool = replace(pool, masks=store.masks(pool.masks.size))
-            playing = Run(plan, pool, store, artifacts, numerics, answering, listen, weights)
-            playing.begin()
-            with playing.session():
-                playing.play()
+            with processes_for(plan.config.training, numerics) as processes:
+                playing = Run(plan, pool, store, artifacts, numerics, answering, listen, weights, processes)
+                playing.begin()
+                with playing.session():
+                    playing.play()
     finally:
         store.close()
     return plan.run_id
@@ -91,6 +94,7 @@ class Run:
     oracle: Oracle
     listen: Listener = nobody
     weights: StartWeights | None = None
+    processes: Processes | None = None
 
     def __post_init__(self) -> None:
         self.config = self.plan.config
@@ -102,8 +106,9 @@ class Run:
         self.outcome = "done"
         self._standing: set[str] | None = None
         self.models = RoundModels(
-            self.plan, self.pool, self.store, self.artifacts, self.numerics, self.listen, self.labels, self.weights
-        )
+            self.plan, self.pool, self.store, self.artifacts, self.numerics, self.listen, self.labels, self.weights,
+            self.processes,
+        )  # fmt: skip
 
     def play(self) -> None:
         """Every round that is not finished: pick what to label, ask for it, train on all labels so far, record."""
@@ -255,7 +260,7 @@ class Run:
     @contextmanager
     def session(self) -> Iterator[None]:
         """Records that this process works on the run, with what, and how it ended."""
-        now = environment(self.numerics)
+        now = environment(self.numerics, self.config.training.processes_on(self.numerics.device))
         before = self.store.last_environment(self.id)
         changed = differences(before, now) if before else []
         if changed:

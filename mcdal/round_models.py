@@ -13,11 +13,13 @@ from mcdal.events import Listener
 from mcdal.models.base import Model
 from mcdal.plan import Plan
 from mcdal.pool.base import Pool
+from mcdal.processes import Processes
 from mcdal.store import Store
 from mcdal.streams import own_randomness, stream
-from mcdal.training import OF_TRAINING, Trained, take_over, train
+from mcdal.training import take_over, train
 from mcdal.twins import may_take_over, twin
 from mcdal.warm_start import StartWeights
+from mcdal.work import OF_TRAINING, Trained
 
 
 class RoundModels:
@@ -25,15 +27,19 @@ class RoundModels:
 
     def __init__(
         self, plan: Plan, pool: Pool, store: Store, artifacts: Artifacts, numerics: Numerics, listen: Listener,
-        labels: Callable[[int], Mapping[str, int]], weights: StartWeights | None = None,
+        labels: Callable[[int], Mapping[str, int]], weights: StartWeights | None = None, processes: Processes | None = None,
     ):  # fmt: skip
-        """labels: what is learned from after a round. weights: what every round starts from; None: random ones."""
-        self._labels = labels
+        """labels: what is learned from after a round. weights: what every round starts from; None: random ones.
+
+        processes: those that train together, kept from round to round.
+        """
+        self._labels, self._processes = labels, processes
         self._plan, self._pool, self._store, self._artifacts = plan, pool, store, artifacts
         self._numerics, self._listen = numerics, listen
         self._config = plan.config
         self._trained: tuple[int, Model, Trained] | None = None
         self._weights = weights
+        self._count = plan.config.training.processes_on(numerics.device)
 
     def check(self) -> None:
         """ConfigError where the model cannot start from the weights that were given."""
@@ -50,7 +56,7 @@ class RoundModels:
             trained = self._take_over(model, round, labels, seed) or train(
                 model, self._pool, labels, self._config.strategy, self._config.training,
                 numerics=self._numerics, seed=seed, listen=self._listen,
-                keeper=self._artifacts.checkpoint(round, self._config.checkpoint_seconds),
+                keeper=self._artifacts.checkpoint(round, self._config.checkpoint_seconds), processes=self._processes,
             )  # fmt: skip
             self._trained = round, model, trained
         return self._trained[1:]
@@ -76,7 +82,7 @@ class RoundModels:
         lender = (
             self._plan.run_id
             if round in finished
-            else twin(self._store, record, self._config, round, labels, environment(self._numerics))
+            else twin(self._store, record, self._config, round, labels, environment(self._numerics, self._count))
         )
         if lender is None:
             return None

@@ -21,8 +21,8 @@ from mcdal.pool.base import Pool, Positions
 from mcdal.schedule import set_rate
 from mcdal.strategies.base import Stateful
 from mcdal.streams import own_randomness, reseed, stream
-from mcdal.training import SECONDS_BETWEEN_WORDS, Forgetful, Keeper
 from mcdal.views import Views
+from mcdal.work import SECONDS_BETWEEN_WORDS, Forgetful, Keeper
 
 PUBLISHED_BATCH = 512
 

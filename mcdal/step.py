@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mcdal.device import sent
 from mcdal.feed import Feed, Raw
+from mcdal.in_step import InStep
 from mcdal.models.aside import foreign_buffers
 from mcdal.models.base import Model
 from mcdal.replay import Beside, Made, Replayed
@@ -25,12 +26,16 @@ class Step:
     the task model, their step is put off and runs beside the task model's next forward and backward pass, which by itself does
     not fill the device. The numbers are the same: the pass that is put off ends before the weights it looks at change.
 
+    Processes that train together take each step at once, each on its part of the batches.
+
     sums: number, loss and share of right answers of the steps since they were last set to zero. On the device.
     """
 
     def __init__(
-        self, model: Model, strategy: Strategy, feed: Feed, optimizer: torch.optim.Optimizer, steps: int, seed: int
-    ):
+        self, model: Model, strategy: Strategy, feed: Feed, optimizer: torch.optim.Optimizer, steps: int, seed: int,
+        in_step: InStep,
+    ):  # fmt: skip
+        self._in_step = in_step
         self._model, self._strategy, self._feed, self._optimizer, self._seed = model, strategy, feed, optimizer, seed
         numerics = self._numerics = feed.numerics
         device = numerics.device
@@ -60,6 +65,7 @@ class Step:
     def __call__(self, number: int, lr: float) -> None:
         """Step `number` at learning rate `lr`. Afterwards `settle` before anybody looks at the strategy."""
         self._move_on(number, lr)
+        self._in_step.begin_step()
         ids, x, y = next(self._batches)  # before the seed is set: starting a loader's workers draws random numbers
         self._ids = ids, self._ids[1]
         given = x, y, self._drawn(x, "task", number)
@@ -111,7 +117,7 @@ class Step:
     def _drawn(self, x: Tensor, purpose: str, number: int) -> Tensor:
         """How to augment this batch. The random numbers of this purpose and step begin here."""
         reseed(stream(self._seed, purpose, number))
-        return sent(self._feed.augment.draw(x), self._numerics.device)
+        return sent(self._feed.drawn(x), self._numerics.device)
 
     def _owe(self, x: Tensor, drawn: Tensor) -> None:
         self._owed = x, drawn
@@ -164,7 +170,9 @@ class Step:
 
     def _count(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
         right = self._feed.pool.task.right(logits, y).to(self._numerics.wide)
-        self.sums += torch.stack([torch.ones_like(right), loss.to(right.dtype), right])
+        counted = torch.stack([torch.ones_like(right), loss.to(right.dtype), right])
+        self._feed.ranks.average([counted])  # at each step: a state that is kept has them, and rank 0 alone keeps it
+        self.sums += counted
 
 
 def _tensors(batch: Batch) -> list[Tensor]:

@@ -181,7 +181,7 @@ def fake_setting(model: Model, training: Training | None = None) -> Setting:
         weight = next(model.parameters())
         return module.to(weight.device, weight.dtype)
 
-    def batches(labeled: bool, purpose: str, first: int) -> Iterator[Batch]:
+    def batches(labeled: bool, purpose: str, first: int, whole: bool) -> Iterator[Batch]:
         raise AssertionError("this strategy asks for batches of its own: test it with fake_trained")
 
     return Setting(training.optimization, 3, (6, 6), training.steps, place, batches)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from mcdal import round_models, training
+from mcdal import round_models, training, work
 from mcdal.cli import app, main
 from mcdal.store import Store
 from tests.runs import content
@@ -259,7 +259,7 @@ def test_a_bug_keeps_its_traceback(mcdal, words, error):
 
 
 def test_every_event_is_a_line_of_json(mcdal, monkeypatch):
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_WORDS", 0.0)
+    monkeypatch.setattr(work, "SECONDS_BETWEEN_WORDS", 0.0)
     words = ("run", "mine.py:slow", "--data", ".", "--strategy", "margin", "--set", "protocol.start=2")
     _, out, err = mcdal(*words, "--device", "cpu", "--json")
     events = [json.loads(line) for line in out.splitlines()]

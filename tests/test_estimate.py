@@ -9,7 +9,7 @@ from mcdal.estimate import estimate, show
 from mcdal.plan import Plan
 from mcdal.strategies.random import Random
 from mcdal.testing import fake_config, fake_training
-from mcdal.training import Trained
+from mcdal.work import Trained
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from mcdal.pool.digits import Digits
 from mcdal.simclr import SimCLR, _Work, nt_xent, pretrain
 from mcdal.strategies.base import Strategy
 from mcdal.testing import NUMERICS, FakeModel, KeepOne, assert_same, fake_pool, fake_scenes
-from mcdal.training import Forgetful
 from mcdal.values import Measurement
 from mcdal.views import Views
+from mcdal.work import Forgetful
 
 FLOAT32 = Numerics(torch.device("cpu"), "float32", channels_last=True, compile=False)
 QUICK = SimCLR(epochs=3, batch_size=16, projection=6, temperature=0.5, lr=1.0)

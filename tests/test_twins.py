@@ -45,10 +45,10 @@ def of(id, out):
 
 @pytest.fixture(autouse=True)
 def _speak(monkeypatch):
-    monkeypatch.setattr("mcdal.training.SECONDS_BETWEEN_WORDS", 0.0)
+    monkeypatch.setattr("mcdal.work.SECONDS_BETWEEN_WORDS", 0.0)
     before = mcdal.loop.environment
     for module in ("loop", "round_models"):
-        monkeypatch.setattr(f"mcdal.{module}.environment", lambda numerics: before(numerics) | {"commit": "abc"})
+        monkeypatch.setattr(f"mcdal.{module}.environment", lambda *given: before(*given) | {"commit": "abc"})
 
 
 @pytest.mark.parametrize("make", [fake_config, fake_scene_config], ids=["images", "scenes"])
@@ -106,7 +106,7 @@ def test_a_damaged_model_of_another_run_is_told_and_not_used(tmp_path):
 def test_another_arithmetic_is_another_model(tmp_path, monkeypatch):
     play(tmp_path, fake_config(Random()))
     before = mcdal.loop.environment
-    monkeypatch.setattr("mcdal.round_models.environment", lambda numerics: before(numerics) | {"torch": "another"})
+    monkeypatch.setattr("mcdal.round_models.environment", lambda *given: before(*given) | {"torch": "another"})
     assert play(tmp_path, fake_config(Margin()))[1] == {0, 1, 2, 3}
 
 
@@ -137,7 +137,7 @@ def test_somebody_s_step_is_not_trusted_to_leave_the_model_alone(tmp_path):
 
 def test_nothing_is_taken_over_where_files_differ_from_their_commit(tmp_path, monkeypatch):
     before = mcdal.loop.environment
-    monkeypatch.setattr("mcdal.round_models.environment", lambda numerics: before(numerics) | {"commit": "abc+"})
+    monkeypatch.setattr("mcdal.round_models.environment", lambda *given: before(*given) | {"commit": "abc+"})
     play(tmp_path, fake_config(Random()))
     assert play(tmp_path, fake_config(Margin()))[1] == {0, 1, 2, 3}
 

@@ -44,7 +44,9 @@ def compare(
     cell cannot be. A run that fails does not stop the others.
     """
     cells = _cells(of, sides, seeds, out)
-    at_once = workers or default_workers(cells[0].plan.config.training.numerics(device).device.type)
+    training = cells[0].plan.config.training
+    on = training.numerics(device).device
+    at_once = workers or max(1, default_workers(on.type) // training.processes_on(on))
     with board(cells, at_once, quiet, as_json) as tell:
         play(cells, out, device, at_once, tell)
     return Compared(cells, shown(out, [cell.plan.run_id for cell in cells if cell.state == "done"]))

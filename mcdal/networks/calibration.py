@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mcdal.models.base import Model
 from mcdal.networks.own_steps import Batches, descend
+from mcdal.ranks import batch_count, batch_mean
 from mcdal.schedule import Optimization, set_rate
 from mcdal.selection.top import uniform
 from mcdal.tasks.base import Task
@@ -48,8 +49,9 @@ class Calibration:
         set_rate(self.optimizer, progress.lr)
         batch = next(self._order)
         learned = [i for i, id in enumerate(batch.ids) if not self.held_out(id)]
-        if len(learned) > 1:  # BatchNorm cannot learn from one
-            self._learn(batch, learned)
+        count = batch_count(len(learned))
+        if count > 1:  # BatchNorm cannot learn from one
+            self._learn(batch, learned, count)
         if progress.step == progress.steps - 1:
             self.temperature.value.fill_(best_temperature(*self._held_out_answers()))
 
@@ -61,17 +63,18 @@ class Calibration:
         """What a checkpoint keeps."""
         return {"network": self.network, "optimizer": self.optimizer, "temperature": self.temperature}
 
-    def _learn(self, batch: Batch, learned: list[int]) -> None:
+    def _learn(self, batch: Batch, learned: list[int], count: int) -> None:
+        """count: of the samples that all processes learn."""
         assert batch.y is not None
-        loss = self._task.losses(self.network.train()(batch.x[learned]).logits, batch.y[learned]).mean()
-        descend(self.optimizer, loss)
+        losses = self._task.losses(self.network.train()(batch.x[learned]).logits, batch.y[learned])
+        descend(self.optimizer, batch_mean(losses, count))
 
     def _held_out_answers(self) -> tuple[Float[Tensor, "m c"], Int[Tensor, " m"]]:
         """Logits and labels of every held-out labeled sample, from one pass over the labeled samples."""
         seen: set[str] = set()
         logits, labels = [], []
         self.network.eval()
-        for batch in self._labeled("calibration error", 0):
+        for batch in self._labeled("calibration error", 0, whole=True):
             new = {id: i for i, id in enumerate(batch.ids) if id not in seen}
             if not new:  # the batches have come round
                 break

@@ -11,6 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.base import Model, apply_head
+from mcdal.ranks import of_whole
 from mcdal.streams import own_randomness, stream
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Output
@@ -60,7 +61,8 @@ class MonteCarloDropout:
             return None
         assert self._model is not None and batch.output is not None and batch.y is not None
         features = batch.output.features
-        kept = torch.rand(features.shape[:2], dtype=features.dtype, device=features.device) >= self.rate
+        blank = torch.empty(features.shape[:2], dtype=features.dtype, device=features.device)
+        kept = of_whole(blank, torch.rand_like) >= self.rate
         dropped = features * _over_space(kept.to(features.dtype) / (1 - self.rate), features)
         said = Output(apply_head(self._model.head, dropped, batch.output.logits.shape[2:]), dropped)
         return self._task.losses(said.logits, batch.y).mean() - losses.mean()

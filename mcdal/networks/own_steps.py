@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mcdal.values import Batch
 
-Batches: TypeAlias = Callable[[str, int], Iterator[Batch]]
+Batches: TypeAlias = Callable[..., Iterator[Batch]]
+"""`Setting.labeled` or `Setting.unlabeled`."""
 Pair: TypeAlias = tuple[Batch, Batch]
 
 

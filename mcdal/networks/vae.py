@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mcdal.errors import ConfigError
+from mcdal.ranks import of_whole
 
 
 class Seen(NamedTuple):
@@ -51,7 +52,7 @@ class VAE(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c s s"]) -> Seen:
         mu, logvar = self.encode(x)
-        z = mu + (logvar / 2).exp() * torch.randn_like(mu)
+        z = mu + (logvar / 2).exp() * of_whole(mu, torch.randn_like)
         return Seen(self.decoder(z[:, : self.decoded]).to(x.dtype), z, mu, logvar)
 
     def encode(self, x: Float[Tensor, "b c s s"]) -> tuple[Float[Tensor, "b z"], Float[Tensor, "b z"]]:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from mcdal.errors import PoolError
 from mcdal.pool.base import Images, Positions
 from mcdal.pool.decode import Bad, Decoder
+from mcdal.ranks import together
 from mcdal.values import Ids
 
 Read: TypeAlias = Callable[[Positions], Shaped[Tensor, "b h w c"]]
@@ -106,7 +107,7 @@ def _ahead(reader: _Reader, positions: Iterable[Positions], workers: int, pin: b
             reader,
             batch_size=None,
             sampler=wanted(),
-            num_workers=min(workers, processors()),
+            num_workers=min(workers, max(1, processors() // together().size)),
             collate_fn=_as_it_is,
             pin_memory=pin,
             # Its own generator: the loader would otherwise draw a number from the global one.

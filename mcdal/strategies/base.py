@@ -68,20 +68,22 @@ class Setting:
     size: tuple[int, int]
     steps: int
     place: Callable[[nn.Module], nn.Module]
-    batches: Callable[[bool, str, int], Iterator[Batch]]
+    batches: Callable[[bool, str, int, bool], Iterator[Batch]]
     window: tuple[int, int] | None = None
 
-    def labeled(self, purpose: str, first: int) -> Iterator[Batch]:
+    def labeled(self, purpose: str, first: int, whole: bool = False) -> Iterator[Batch]:
         """Augmented labeled batches without output, endlessly, in an order of this purpose's own, from batch `first` on.
 
         For a method that needs more, or other, batches than the task model gets. Call it at the first `step` with that step's
         number (times the batches a step): a continued training then goes on where it was.
-        """
-        return self.batches(True, purpose, first)
 
-    def unlabeled(self, purpose: str, first: int) -> Iterator[Batch]:
+        Where several processes train together, each gets its part of every batch, and `whole` the whole of it.
+        """
+        return self.batches(True, purpose, first, whole)
+
+    def unlabeled(self, purpose: str, first: int, whole: bool = False) -> Iterator[Batch]:
         """As `labeled`, of the unlabeled samples; the batches have no `y`."""
-        return self.batches(False, purpose, first)
+        return self.batches(False, purpose, first, whole)
 
     def like(self, model: Model) -> Float[Tensor, "2 c h w"]:
         """Two black images as the model takes them, to find the shapes of what it gives: `model.forward(...)` inside `aside`."""
@@ -145,7 +147,11 @@ class Strategy:
         return score if score is not None and score.ndim == 3 else None
 
     def state(self) -> Mapping[str, Stateful]:
-        """Own networks and optimizers by name, kept in every checkpoint."""
+        """Own networks and optimizers by name, kept in every checkpoint.
+
+        Where several processes train together, each calls the hooks with its part of the batches, and these networks stay equal:
+        their optimizers step down the mean gradient. So all of them are here when `attach` returns.
+        """
         return {}
 
     def metrics(self) -> Metrics:

@@ -13,6 +13,7 @@ from mcdal.models.base import Model
 from mcdal.networks.discriminator import Discriminator
 from mcdal.networks.own_steps import Pair, descend
 from mcdal.networks.vae import VAE, Seen, kl_to_normal, resized
+from mcdal.ranks import batch_sum
 from mcdal.strategies._by_autoencoder import ByAutoencoder, Images
 from mcdal.strategies.base import BOTH, About, Setting
 from mcdal.tasks.base import Task
@@ -98,7 +99,7 @@ class VAAL(ByAutoencoder):
     def _elbo(self, x: Images, seen: Seen) -> Tensor:
         squares, kl = (seen.image - x).square(), kl_to_normal(seen.mu, seen.logvar)
         if self.mode == "author":
-            return squares.mean() + kl.sum()
+            return squares.mean() + batch_sum(kl)
         return squares.flatten(1).sum(1).mean() + kl.mean()
 
     def _discriminate(self, images: tuple[Images, Images]) -> None:

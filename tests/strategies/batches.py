@@ -9,7 +9,7 @@ def images(n, seed):
     return torch.randn(n, 3, 6, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def source(labeled, purpose, first):
+def source(labeled, purpose, first, whole=False):
     """Batches of a purpose's own: of 5 labeled or 4 unlabeled images."""
     for number in range(first, 100):
         n = 5 if labeled else 4

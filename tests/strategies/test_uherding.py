@@ -59,9 +59,9 @@ def test_the_second_network_learns_without_the_held_out_and_is_asked_about_them_
     learned = []
     original = Calibration._learn
 
-    def learn(self, batch, positions):
+    def learn(self, batch, positions, count):
         learned.extend(batch.ids[i] for i in positions)
-        original(self, batch, positions)
+        original(self, batch, positions, count)
 
     monkeypatch.setattr(Calibration, "_learn", learn)
     trained = fake_trained(UHerding())

@@ -1,0 +1,60 @@
+"""Keeps the networks of a training equal in all processes, whoever they belong to."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from mcdal.ranks import Ranks
+from mcdal.synced import synced
+
+
+class InStep:
+    """Of one training. parts: networks and optimizers by name; what is neither is left alone."""
+
+    def __init__(self, ranks: Ranks, parts: Mapping[str, object]):
+        self._ranks = ranks
+        self._modules = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+        self._optimizers = [part for part in parts.values() if isinstance(part, torch.optim.Optimizer)]
+        self._loose: list[Tensor] = []
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Inside, each optimizer steps down the mean gradient of all processes, from the weights of rank 0.
+
+        The gradients of an optimizer travel in one message before its step. DistributedDataParallel would send them sooner, but
+        cuts them in other pieces after its first step than in it, so that a continued training would differ in the last bits.
+        """
+        if self._ranks.size == 1:
+            yield
+            return
+        self._ranks.from_first([t for module in self._modules.values() for t in _tensors(module)])
+        hooks = [optimizer.register_step_pre_hook(self._average) for optimizer in self._optimizers]
+        try:
+            with synced(self._modules.values()) as self._loose:
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def begin_step(self) -> None:
+        """Buffers that nobody keeps equal are those of rank 0, as with DistributedDataParallel."""
+        self._ranks.from_first(self._loose)
+
+    def end(self) -> None:
+        """TrainingError where networks have come apart, such as by an optimizer that is not among the parts."""
+        self.begin_step()
+        self._ranks.refuse_apart({name: _tensors(module) for name, module in self._modules.items()})
+
+    def _average(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        self._ranks.average([weight.grad for weight in weights if weight.grad is not None])
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """Weights and buffers; those of a lazy layer are not there before its first batch."""
+    both = [*module.parameters(), *module.buffers()]
+    return [tensor for tensor in both if not isinstance(tensor, (UninitializedParameter, UninitializedBuffer))]
