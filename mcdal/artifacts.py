@@ -1,6 +1,7 @@
 """Files beside the store, one folder a run: written whole or not at all, read without executing anything."""
 
 import io
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -182,6 +183,15 @@ class Artifacts:
         path = self._round(round) / "predictions.parquet"
         with _damage_named(path, "the round then shows no predicted masks"):
             return dict(zip(*_lists(path, "sample_id", "png"), strict=True))
+
+    def pass_folder(self, round: int, name: str) -> Path:
+        """Where a pass over a pool in shards keeps what it has measured, until the round is recorded."""
+        return self._round(round) / f"pass_{name}"
+
+    def forget_passes(self, round: int) -> None:
+        """Removes what a round's passes have measured: vectors may be larger than all the rest."""
+        for folder in self._round(round).glob("pass_*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def checkpoint(self, round: int, every_seconds: float) -> Checkpoint:
         """Where the training of a round keeps its state."""

@@ -98,6 +98,18 @@ def run(
         ),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="Processes, or actors of a cluster, that measure a pool in shards."),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="ADDRESS",
+            help="Measure a pool in shards on a Ray cluster: ray://host:10001, auto: this machine's, local: one of its own.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and how long it will take; run nothing.")
     ] = False,
@@ -118,7 +130,7 @@ def run(
                 from mcdal.database import Database
 
                 Database(out, url=database).close()
-            _play(plan, out, device, quiet, json)
+            _play(plan, out, device, quiet, json, workers, on)
 
 
 @app.command()
@@ -366,8 +378,9 @@ def _estimate(plan: "Plan", out: Path, device: str, quiet: bool, json: bool) -> 
     estimate.show(found, json)
 
 
-def _play(plan: "Plan", out: Path, device: str, quiet: bool, json: bool) -> None:
+def _play(plan: "Plan", out: Path, device: str, quiet: bool, json: bool, workers: int | None, on: str | None) -> None:
     from mcdal import console, loop
+    from mcdal.passes import engine_of
 
     with console.listener(quiet, json) as listen:
         heard = set()
@@ -376,7 +389,7 @@ def _play(plan: "Plan", out: Path, device: str, quiet: bool, json: bool) -> None
             heard.add(kind)
             listen(kind, **fields)
 
-        run_id = loop.run(plan, out, device=device, listen=tell)
+        run_id = loop.run(plan, out, device=device, engine=engine_of(workers, on), listen=tell)
         if "round" not in heard:
             listen("notice", text="nothing was left to do: this run was finished before")
         if not json:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Int
 
 from mcdal.artifacts import Artifacts
-from mcdal.augment import Augmentation
 from mcdal.batches import Batch, Batches
 from mcdal.device import Numerics
 from mcdal.environment import differences, environment
@@ -24,13 +24,15 @@ from mcdal.errors import McdalError, PoolError, StoreError
 from mcdal.events import Listener, nobody
 from mcdal.features import check_file, digest, read_features
 from mcdal.inputs import Inputs
-from mcdal.measuring import evaluate, measure, measure_features
+from mcdal.looking import Looking
+from mcdal.measuring import evaluate
 from mcdal.models.base import Model
 from mcdal.oracles.base import Oracle
 from mcdal.oracles.simulated import Simulated
+from mcdal.passes import Engine
 from mcdal.pictures import heat_pictures, mask_picture, pick_pictures, scenes, spread_out
 from mcdal.plan import Plan, grown, refuse_changes
-from mcdal.pool.base import Pool
+from mcdal.pool.base import Pool, Quarantined
 from mcdal.processes import Processes
 from mcdal.round_models import RoundModels
 from mcdal.selection import at_random, mask
@@ -50,11 +52,13 @@ def run(
     *,
     device: str = "auto",
     oracle: Callable[[Pool], Oracle] = Simulated.of,
+    engine: Engine | None = None,
     listen: Listener = nobody,
 ) -> str:
     """Plays the run, or what is left of it after an interruption; gives its id in the store in `out`.
 
-    oracle: gives who answers for a pool; by default its true labels do. The same plan in the same `out` is the same run.
+    oracle: gives who answers for a pool; by default its true labels do. engine: who measures a pool in shards (`mcdal.passes`);
+    this process without it, to the same rows. The same plan in the same `out` is the same run.
     Raises StoreError where the run exists with another configuration or other data, or is being played by another process.
     """
     out = Path(out)
@@ -73,7 +77,7 @@ def run(
             if pool.masks is not None:  # from here on those that were given as answers
                 pool = replace(pool, masks=store.masks(pool.masks.size))
             with processes_for(plan.config.training, numerics) as processes:
-                playing = Run(plan, pool, store, artifacts, numerics, answering, listen, weights, processes)
+                playing = Run(plan, pool, store, artifacts, numerics, answering, listen, weights, engine, processes)
                 playing.begin()
                 with playing.session():
                     playing.play()
@@ -94,6 +98,7 @@ class Run:
     oracle: Oracle
     listen: Listener = nobody
     weights: StartWeights | None = None
+    engine: Engine | None = None
     processes: Processes | None = None
 
     def __post_init__(self) -> None:
@@ -103,6 +108,16 @@ class Run:
         file = self.config.features
         self.features = None if file is None else read_features(file, self.pool.images.originals)
         self.batches = Batches(self.plan, self.pool, self.listen)
+        self.looking = Looking(
+            self.config,
+            self.pool,
+            self.artifacts,
+            self.numerics,
+            self.features,
+            self._set_aside,
+            self.engine,
+            self.listen,
+        )
         self.outcome = "done"
         self._standing: set[str] | None = None
         self.models = RoundModels(
@@ -130,33 +145,56 @@ class Run:
     def pick(self, round: int) -> None:
         """What to label in this round: a start set first, then what the strategy picks with the last round's model."""
         seconds: dict[str, float] = {}
-        arms: Mapping[str, str] = {}
-        seed = self.plan.seed_of("select", round)
         # The start set depends on the seed and the cold start alone: every strategy of a seed begins with the same images.
         strategy = self.strategy if round > 0 else self.config.cold_start
-        if strategy is None:
-            picks = at_random(self.pool.images.ids, self.sizes[0], seed)
-        else:
-            model = None if round == 0 else self.models.of(round - 1)[0]
-            with _timed(seconds, "measure"):
-                rows = self._measure(model, strategy, round)
-            with _timed(seconds, "select"):
-                batch = self._choose(strategy, rows, round, model)
-                picks, arms = batch.picks, batch.arms
-            self.artifacts.write_rows(round, rows, mask(picks, rows))
-            with _timed(seconds, "measure"):
-                self._keep_heat(model, strategy, round, picks)
+        batch = self._picked(strategy, round, seconds)
+        while self._set_unusable_aside(batch.picks):
+            batch = self._picked(strategy, round, seconds)
+        picks = batch.picks
         self.artifacts.write_gallery(round, pick_pictures(self.pool, picks.ids[: self.config.gallery]))
         self.store.begin_round(
-            self.id, round, self.plan.seed_of("train", round), picks, strategy is not None, seconds, arms
+            self.id, round, self.plan.seed_of("train", round), picks, strategy is not None, seconds, batch.arms
         )
+        self.artifacts.forget_passes(round)
+
+    def _picked(self, strategy: Strategy | None, round: int, seconds: dict[str, float]) -> Batch:
+        if strategy is None:
+            return Batch(self._start_set(self.plan.seed_of("select", round)), {})
+        model = None if round == 0 else self.models.of(round - 1)[0]
+        with _timed(seconds, "measure"):
+            rows = self._look(model, strategy, round)
+        with _timed(seconds, "select"):
+            batch = self._choose(strategy, rows, round, model)
+        self.artifacts.write_rows(round, rows, mask(batch.picks, rows))
+        with _timed(seconds, "measure"):
+            self._keep_heat(model, strategy, round, batch.picks)
+        return batch
+
+    def _start_set(self, seed: int) -> Picks:
+        ids, away = self.pool.images.ids, self.store.set_aside_ids(self.id)
+        if not away:
+            return at_random(ids, self.sizes[0], seed)
+        among = np.fromiter((i for i, id in enumerate(ids) if id not in away), dtype=np.int64)
+        return at_random(ids, self.sizes[0], seed, among)
+
+    def _set_unusable_aside(self, picks: Picks) -> bool:
+        """Whether any of these images cannot be read, where that is found out as they are: people must not be asked about it."""
+        if self.pool.sharded is None:
+            return False
+        positions = np.array([self.pool.position(id) for id in picks.ids], dtype=np.int64)
+        chunks = np.array_split(positions, max(1, -(-len(positions) // self.config.training.measure_batch_size)))
+        for _ in self.pool.images.batches(chunks, torch.device("cpu")):
+            pass
+        bad = [q for q in self.pool.images.quarantined if q.id in set(picks.ids)]
+        self._set_aside(bad)
+        return bool(bad)
 
     def _choose(self, strategy: Strategy, rows: Rows, round: int, model: Model | None) -> Batch:
         """What the round asks for, of samples that were not set aside."""
         if away := self.store.set_aside_ids(self.id):
             rows = rows.take(np.array([i for i, id in enumerate(rows.ids) if id not in away], dtype=np.int64))
         return self.batches.choose(
-            strategy, rows, self.sizes[round], round, lambda other: self._measure(model, other, round)
+            strategy, rows, self.sizes[round], round, lambda other: self._look(model, other, round)
         )
 
     def ask(self, round: int) -> bool:
@@ -279,21 +317,12 @@ class Run:
             raise
         self.store.end_session(number, self.outcome)
 
-    def _measure(self, model: Model | None, strategy: Strategy, round: int) -> Rows:
-        """With the model of the last round; without one, what the strategy measures on the features alone."""
-        training, seed = self.config.training, self.plan.seed_of("measure", round)
-        if model is None:
-            assert self.features is not None  # the config makes sure of it
-            return measure_features(
-                self.pool, strategy, self.features, numerics=self.numerics, batch_size=training.measure_batch_size,
-                seed=seed, listen=self.listen,
-            )  # fmt: skip
-        augment: Augmentation | None = training.augment if training.published_sampling else None
-        return measure(
-            model, self.pool, self.labels(round - 1), strategy, numerics=self.numerics,
-            augment=augment, batch_size=training.batch_size if augment else training.measure_batch_size,
-            seed=seed, embedding=self.features, window=training.window, listen=self.listen,
-        )  # fmt: skip
+    def _look(self, model: Model | None, strategy: Strategy, round: int) -> Rows:
+        labels = {} if model is None else self.labels(round - 1)
+        return self.looking.rows(model, strategy, round, labels, self.plan.seed_of("measure", round))
+
+    def _set_aside(self, images: Sequence[Quarantined]) -> None:
+        self.store.set_aside(self.id, {image.id: image.reason for image in images})
 
     def _keep_heat(self, model: Model | None, strategy: Strategy, round: int, picks: Picks) -> None:
         """Of masks: where in the first picks the strategy saw what it picked them by, for the report."""

@@ -46,6 +46,12 @@ def add_trials(connection: Connection) -> None:
         table.create(connection, checkfirst=True)
 
 
+def add_searched(connection: Connection) -> None:
+    """7: a batch from a large pool may be chosen in parts, and the store says so."""
+    if "searched" not in {column["name"] for column in inspect(connection).get_columns("rounds")}:
+        connection.execute(text("ALTER TABLE rounds ADD COLUMN searched JSON"))
+
+
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     create_tables,
     index_by_run,
@@ -53,6 +59,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     add_masks,
     add_campaigns,
     add_trials,
+    add_searched,
 )
 
 

@@ -69,6 +69,7 @@ rounds = Table(
     Column("started_at", DateTime, nullable=False),
     Column("finished_at", DateTime),  # NULL until the round's model is trained, tested and kept
     Column("seconds", JSON, nullable=False),  # {phase: seconds} of the process that finished the phase
+    Column("searched", JSON),  # how the batch was searched for where not among all rows at once: `Picks.searched`
 )
 
 queries = Table(

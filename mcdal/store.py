@@ -57,6 +57,8 @@ class RoundRecord:
     started_at: datetime
     finished_at: datetime | None
     seconds: Mapping[str, float]
+    searched: Mapping[str, str | int]
+    """How its batch was searched for, where it was not among all rows at once; see `Picks.searched`."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,8 @@ class Store:
             r = schema.rounds.c
             before = connection.execute(select(func.max(r.labeled)).where(r.run_id == run_id)).scalar_one() or 0
             row = {"run_id": run_id, "round": round, "seed": seed, "labeled": before + len(asked), "started_at": _now()}
-            connection.execute(insert(schema.rounds).values(**row, seconds=dict(seconds)))
+            searched = dict(picks.searched) if picks.searched.get("how", "exact") != "exact" else {}
+            connection.execute(insert(schema.rounds).values(**row, seconds=dict(seconds), searched=searched))
             try:
                 if asked:
                     with connection.begin_nested():  # after an error PostgreSQL answers nothing but a rollback
@@ -209,9 +212,10 @@ class Store:
     def rounds(self, run_id: str) -> list[RoundRecord]:
         """The rounds begun so far, in order."""
         r = schema.rounds.c
-        query = select(r.round, r.seed, r.labeled, r.started_at, r.finished_at, r.seconds)
+        query = select(r.round, r.seed, r.labeled, r.started_at, r.finished_at, r.seconds, r.searched)
         with self.read() as connection:
-            return [RoundRecord(*row) for row in connection.execute(query.where(r.run_id == run_id).order_by(r.round))]
+            rows = connection.execute(query.where(r.run_id == run_id).order_by(r.round))
+            return [RoundRecord(*row[:6], row[6] or {}) for row in rows]
 
     def metrics(self, run_id: str) -> list[MetricRecord]:
         """Every number recorded, by round and name."""

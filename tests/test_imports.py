@@ -22,7 +22,7 @@ LEVELS = [
     {"console", "estimate", "pages", "status", "testing", "report"},
     {"command", "embed", "loop", "recipes", "from_files"},
     {"outputs"},
-    {"batches"},
+    {"batches", "looking"},
     {"round_models"},
     {"features", "groups", "twins", "warm_start"},
     {"passes"},

@@ -3,12 +3,12 @@
 from mcdal.passes.choose import pick, random_of, top_of
 from mcdal.passes.engine import Engine
 from mcdal.passes.here import Here
-from mcdal.passes.measure import measure_shards
+from mcdal.passes.measure import engine_of, measure_shards
 from mcdal.passes.measured import Measured
 from mcdal.passes.on_ray import OnRay
 from mcdal.passes.processes import Processes
 from mcdal.passes.rows import rows_of
 
 __all__ = [
-    "Engine", "Here", "Measured", "OnRay", "Processes", "measure_shards", "pick", "random_of", "rows_of", "top_of",
+    "Engine", "Here", "Measured", "OnRay", "Processes", "engine_of", "measure_shards", "pick", "random_of", "rows_of", "top_of",
 ]  # fmt: skip

@@ -68,6 +68,13 @@ def measure_shards(
     return Measured(where, shards, found, len(done))
 
 
+def engine_of(workers: int | None, on: str | None) -> Engine:
+    """What is asked for in words: `workers` processes of this machine, or actors of the Ray cluster at the address `on`."""
+    if on is not None:
+        return OnRay(on, workers)
+    return Here() if workers is None or workers == 1 else Processes(workers)
+
+
 def _chosen(engine: Engine | Literal["ray"] | None, workers: int) -> Engine:
     if engine == "ray":
         return OnRay()

@@ -1,57 +1,98 @@
-"""All rows of a pass at once, for strategies that choose over all of them: ids and scores in memory, vectors mapped from disk."""
+"""All rows of a pass at once, for strategies that choose over all of them: scores in memory, vectors on the disk."""
 
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from mcdal.errors import StoreError
+from mcdal.ids import MappedIds
 from mcdal.passes.measured import Measured
 from mcdal.passes.shard_files import COLUMNS
 from mcdal.passes.tags import key_of
-from mcdal.values import Rows
+from mcdal.stack import Matrix, Stack
+from mcdal.values import Ids, Rows
 from mcdal.writing import replaced
 
 AT_ONCE = 65_536
 
 
-def rows_of(measured: Measured, labels: Mapping[str, int], away: Collection[str] = frozenset()) -> Rows:
-    """The rows of all shards but those set aside. vector and probabilities are memory-mapped and must be read in parts.
+def rows_of(
+    measured: Measured, labels: Mapping[str, int], away: Collection[str] = frozenset(), ids: Ids | None = None
+) -> Rows:
+    """The rows of all shards but those set aside. vector and probabilities lie on the disk and must be read in parts.
 
-    They are put together in one file a column, since an array is one file: beside the shards' where that is a folder of this
-    machine, else in a temporary folder. The disk holds them twice until the next pass into the folder.
+    ids: of all samples of the shards, in their order, where they are at hand; they are then not read from the files again,
+    unless samples were set aside.
     """
     away = frozenset(away)
-    ids: list[str] = []
+    if ids is not None and not away and len(ids) == len(measured):
+        return _whole(measured, labels, ids)
+    found: list[str] = []
     scores: list[np.ndarray] = []
     stays: list[np.ndarray] = []
     for part in measured.parts():
         names = part.ids.to_pylist()
         keep = np.fromiter((id not in away for id in names), dtype=bool, count=len(names))
-        ids += names if keep.all() else [id for id, kept in zip(names, keep.tolist(), strict=True) if kept]
+        found += names if keep.all() else [id for id, kept in zip(names, keep.tolist(), strict=True) if kept]
         stays.append(keep)
         if part.score is not None:
             scores.append(part.score[keep])
-    y = np.fromiter((labels.get(id, -1) for id in ids), dtype=np.int64, count=len(ids))
-    labeled = np.fromiter((id in labels for id in ids), dtype=bool, count=len(ids))
+    y = np.fromiter((labels.get(id, -1) for id in found), dtype=np.int64, count=len(found))
+    labeled = np.fromiter((id in labels for id in found), dtype=bool, count=len(found))
     columns = {name: _column(measured, name, np.concatenate(stays)) for name in COLUMNS} if stays else {}
-    return Rows(tuple(ids), labeled, np.concatenate(scores) if scores else None, **columns, y=y)
+    return Rows(tuple(found), labeled, np.concatenate(scores) if scores else None, **columns, y=y)
 
 
-def _column(measured: Measured, name: str, keep: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "m d"] | None:
+def _whole(measured: Measured, labels: Mapping[str, int], ids: Ids) -> Rows:
+    """Nothing is left out: ids are those that are at hand, and each file is looked at for its scores alone."""
+    score = np.empty(len(ids), dtype=np.float32) if measured.scored else None
+    done = 0
+    for part in measured.parts():
+        last = done + len(part.ids)
+        if len(part.ids) and (part.ids[0].as_py(), part.ids[-1].as_py()) != (ids[done], ids[last - 1]):
+            raise StoreError(
+                f"{measured.folder}: the shard {part.shard!r} has other samples than the pool; remove the folder"
+            )
+        if score is not None and part.score is not None:
+            score = score.astype(np.result_type(score, part.score), copy=False)
+            score[done:last] = part.score
+        done = last
+    places = _places(ids, labels)
+    y, labeled = np.full(len(ids), -1), np.zeros(len(ids), dtype=bool)
+    there = places >= 0
+    y[places[there]] = np.fromiter(labels.values(), dtype=np.int64, count=len(labels))[there]
+    labeled[places[there]] = True
+    columns = {name: _column(measured, name, np.ones(len(ids), dtype=bool)) for name in COLUMNS}
+    return Rows(ids, labeled, score, **columns, y=y)
+
+
+def _places(ids: Ids, labels: Mapping[str, int]) -> Int[np.ndarray, " l"]:
+    """Where the labeled samples stand; -1 of those that are not among the ids."""
+    if isinstance(ids, MappedIds):
+        return ids.positions(list(labels))
+    place = {id: i for i, id in enumerate(ids) if id in labels}
+    return np.array([place.get(id, -1) for id in labels], dtype=np.int64)
+
+
+def _column(measured: Measured, name: str, keep: Bool[np.ndarray, " n"]) -> Float[Matrix, "m d"] | None:
+    """The shards' files as one table; put together in one file where they differ in precision, so that it has one."""
     arrays = [found.columns[name] for found in measured.found if name in found.columns]
     if not arrays:
         return None
     if len(arrays) != len(measured.found) or len({array.length for array in arrays}) != 1:
         raise StoreError(f"{measured.folder}: {name} differs from shard to shard in its length; remove the folder")
+    files = [measured.folder.local(array.file) for array in arrays]
+    if len({array.dtype for array in arrays}) == 1:
+        stack = Stack.of_files(files)
+        return stack if keep.all() else stack.take(np.flatnonzero(keep))
     path = measured.folder.scratch() / f"joined.{_key(measured, keep)}.{name}.npy"
     if not path.exists():
-        kind = np.result_type(*(array.dtype for array in arrays))
         with replaced(path) as beside:
-            whole = np.lib.format.open_memmap(beside, "w+", kind, (int(keep.sum()), arrays[0].length))
-            _fill(whole, [measured.folder.local(array.file) for array in arrays], keep)
+            whole = np.lib.format.open_memmap(beside, "w+", np.float32, (int(keep.sum()), arrays[0].length))
+            _fill(whole, files, keep)
             whole.flush()
             del whole
     mapped: np.ndarray = np.load(path, mmap_mode="r")

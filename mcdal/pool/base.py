@@ -36,6 +36,11 @@ class Images(ABC):
         """The ids by which files know these images: of copies, that of the original."""
         return self.ids
 
+    @property
+    def quarantined(self) -> tuple["Quarantined", ...]:
+        """What has turned out to be unusable while it was read; its images are black."""
+        return ()
+
     @abstractmethod
     def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
         """One tensor for each array of positions, in their order, on `device`. Training asks endlessly: read as you go.

@@ -27,4 +27,4 @@ def joined(picks: Picks, drawn: Picks, rows: Rows) -> Picks:
     places = [((i + 0.5) / len(each), id) for each in (picks, drawn) for i, id in enumerate(each.ids)]
     score_of |= dict(zip(picks.ids, picks.score.tolist(), strict=True))
     ids = tuple(id for _, id in sorted(places))
-    return Picks(ids, np.array([score_of.get(id, 0.0) for id in ids], dtype=np.float64))
+    return Picks(ids, np.array([score_of.get(id, 0.0) for id in ids], dtype=np.float64), searched=picks.searched)

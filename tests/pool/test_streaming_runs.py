@@ -1,5 +1,6 @@
 """Runs on digits that lie in folders, tars and shards: all the same images, so all the same run."""
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import layouts
@@ -10,6 +11,10 @@ from typer.testing import CliRunner
 from mcdal.cli import app
 from mcdal.command import Command
 from mcdal.errors import ConfigError
+from mcdal.events import nobody
+from mcdal.loop import run
+from mcdal.passes import Here, Processes
+from mcdal.pool.streaming.source import Shards
 from mcdal.store import Store
 
 QUICK = {
@@ -73,3 +78,49 @@ def test_a_url_stays_a_url_and_goes_only_where_it_is_read() -> None:
 def test_what_is_shown_needs_no_data() -> None:
     ran = CliRunner().invoke(app, ["recipes", "shards"])
     assert ran.exit_code == 0 and "source.kind = auto" in ran.output
+
+
+class WholeShards(Shards):
+    """The same pool, measured as one."""
+
+    def open(self, cache, listen=nobody):
+        return replace(super().open(cache, listen), sharded=None)
+
+
+@pytest.mark.parametrize("strategy", ["margin", "badge"])
+def test_a_run_is_the_same_whoever_measures_its_shards(digits: Path, tmp_path: Path, strategy: str) -> None:
+    command = Command("shards", digits / "parquet", strategy, scale="small", settings=tuple(options()[1::2]))
+    plan = command.plan()
+    source = WholeShards(**{f.name: getattr(plan.config.source, f.name) for f in fields(plan.config.source)})
+    played = {
+        "here": (plan, Here()),
+        "processes": (plan, Processes(2)),
+        "whole": (replace(plan, config=replace(plan.config, source=source)), None),
+    }
+    found = {}
+    for name, (each, engine) in played.items():
+        run_id = run(each, tmp_path / name, device="cpu", engine=engine)
+        store = Store(tmp_path / name, create=False)
+        found[name] = [store.asked(run_id, r) for r in range(2)], [(m.name, m.value) for m in store.metrics(run_id)]
+        store.close()
+        assert not list((tmp_path / name).glob("runs/*/round_*/pass_*"))
+    assert found["here"] == found["processes"] == found["whole"]
+
+
+def test_images_that_cannot_be_read_are_asked_about_by_nobody(digits: Path, tmp_path: Path) -> None:
+    broken = {f"part-{s}:{row}" for s in range(3) for row in range(0, 100, 3)}
+    for s in range(3):
+        some = range(s * 100, s * 100 + 100)
+        images = [layouts.encoded((load_digits().images[i] * 15.9).astype("uint8")) for i in some]
+        images = [b"no image" if f"part-{s}:{row}" in broken else image for row, image in enumerate(images)]
+        labels: dict[str, list[object]] = {"label": [int(load_digits().target[i]) for i in some]}
+        layouts.write_parquet(tmp_path / f"data/part-{s}.parquet", images, labels, rows=50)
+    settings = (*options()[1::2], "source.bad_images=quarantine", "source.channels=1")
+    plan = Command("shards", tmp_path / "data", "margin", scale="small", settings=settings).plan()
+    run_id = run(plan, tmp_path / "out", device="cpu")
+    store = Store(tmp_path / "out", create=False)
+    asked = [store.asked(run_id, r) for r in range(2)]
+    away = store.set_aside_ids(run_id)
+    store.close()
+    assert [len(ids) for ids in asked] == [20, 10] and not broken & {id for ids in asked for id in ids}
+    assert away <= broken and len(away) > 60

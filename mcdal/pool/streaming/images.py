@@ -48,8 +48,9 @@ class StreamedImages(Images):
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:
-        """What was set aside, by earlier readings and by this one so far."""
-        return self._aside.quarantined
+        """What was set aside of these images, by earlier readings and by this one so far."""
+        mine = frozenset(self.ids)
+        return tuple(image for image in self._aside.quarantined if image.id in mine)
 
     def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
         return send(self._decoded(positions), device)
