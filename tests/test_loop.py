@@ -20,8 +20,10 @@ from mcdal.loop import run
 from mcdal.models.wrap import Custom
 from mcdal.plan import Plan
 from mcdal.pool.arrays import Arrays
+from mcdal.report import write_report
 from mcdal.schedule import Optimization
 from mcdal.selection import uniform
+from mcdal.selection.search import Search
 from mcdal.status import status
 from mcdal.store import Store
 from mcdal.strategies.core_set import CoreSet
@@ -294,6 +296,18 @@ def test_a_control_arm_is_random_recorded_and_the_same_for_every_strategy(tmp_pa
     assert asked[1] & drawn == set([id for id in order if id not in asked[0]][:3])
     where = [i for i, id in enumerate(places[1]) if id in drawn]
     assert where[0] < 5 <= where[-1]  # spread among the others
+
+
+def test_how_a_batch_was_searched_for_is_recorded_and_told_in_the_report(tmp_path):
+    control = replace(fake_config().protocol, control=0.2)
+    config = fake_config(CoreSet(), search=Search(how="partition", parts=2), protocol=control)
+    run_id = run(Plan(config), tmp_path, device="cpu")
+    store = Store(tmp_path, create=False)
+    rounds = store.rounds(run_id)
+    store.close()
+    assert [r.searched.get("parts") for r in rounds] == [None, 2, 2, 2]
+    page = write_report(tmp_path, [run_id]).read_text()
+    assert "The batch of round 1, 2 and 3 was chosen in 2 random parts" in page
 
 
 def test_samples_that_nobody_can_label_are_set_aside_and_never_asked_for_again(tmp_path):

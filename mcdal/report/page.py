@@ -120,7 +120,7 @@ class Page:
         """Each remark of a run once, with whose it is where not all runs share it."""
         whose: dict[str, list[str]] = {}
         for chapter in self.runs:
-            for note in chapter.run.record.notes:
+            for note in [*chapter.run.record.notes, *_searched(chapter.run)]:
                 whose.setdefault(note, []).append(chapter.run.record.run_id)
         return [(note, "" if len(ids) == len(self.runs) else ", ".join(ids)) for note, ids in whose.items()]
 
@@ -140,6 +140,23 @@ class Page:
     @property
     def unfinished(self) -> list[RunChapter]:
         return [c for c in self.runs if c.status.kind != "finished"]
+
+
+def _searched(run: Run) -> list[str]:
+    """How batches were searched for, where it was not among all samples at once; numbers that change with each round left out."""
+    found: dict[str, list[str]] = {}
+    for round in run.rounds:
+        if round.searched.get("how") == "partition":
+            found.setdefault(f"in {words.count(int(round.searched['parts']))} random parts", []).append(
+                str(round.number)
+            )
+        elif round.searched.get("how") == "candidates":
+            count = words.count(int(round.searched["candidates"]))
+            found.setdefault(f"among the {count} samples that score the most", []).append(str(round.number))
+    return [
+        f"The batch of round {words.listed(numbers)} was chosen {text}, not among all at once (search.how)."
+        for text, numbers in found.items()
+    ]
 
 
 def build_page(runs: Sequence[Run], sections: Sequence[Section] = ()) -> Page:

@@ -40,7 +40,7 @@ class Round:
     """One round: what it asked for, and what the model trained on it reached.
 
     labeled: samples with this round's picks included. picks: ids, most wanted first. scores: one a pick, or None.
-    seconds: by phase. metrics: empty until the round is finished.
+    seconds: by phase. metrics: empty until the round is finished. searched: how the batch was searched for, where not exactly.
     """
 
     number: int
@@ -51,6 +51,7 @@ class Round:
     picks: Ids
     scores: Sequence[float | None]
     metrics: Mapping[str, float]
+    searched: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ def _rounds(connection: Connection, run_id: str) -> list[Round]:
             picks=picks,
             scores=scores,
             metrics=metrics.get(r.round, {}),
+            searched=r.searched or {},
         )
         for r in _rows(connection, schema.rounds, run_id, "round")
         for picks, scores in [queries.get(r.round, ((), ()))]
