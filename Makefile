@@ -49,7 +49,9 @@ test-postgres: setup
 # A Ray cluster of two nodes on this machine, whose nodes, workers and drivers are killed. Ray is 600 MB.
 test-ray: setup
 	$(BIN)/python -m pip install --quiet --editable '.[ray]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray tests/passes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray tests/passes tests/compare
+	$(BIN)/python -m pip install --quiet --editable '.[postgres]'
+	OMP_NUM_THREADS=1 scripts/postgres $(BIN)/python -m pytest -m 'ray and postgres' tests/compare
 
 check: setup
 	scripts/check

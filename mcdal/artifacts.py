@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 
 from mcdal.checkpoint import Checkpoint
-from mcdal.errors import StoreError
+from mcdal.errors import HeldError, StoreError
 from mcdal.inputs import Inputs
 from mcdal.locks import is_locked
 from mcdal.models.base import Model
@@ -61,9 +61,7 @@ class Artifacts:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
-            raise StoreError(
-                f"another process is working on {self.folder.name}: wait for it, or end it first"
-            ) from None
+            raise HeldError(f"another process is working on {self.folder.name}: wait for it, or end it first") from None
         except OSError as error:
             raise StoreError(f"cannot write to {self.folder}: {error.strerror or error}; give another --out") from error
         try:

@@ -162,6 +162,10 @@ def compare(
         ),
     ] = None,
     out: Out = Path("runs"),
+    database: Annotated[
+        str | None,
+        typer.Option("--database", help="postgresql://user@host/name that keeps the rows of --out from now on."),
+    ] = None,
     scale: Annotated[str | None, typer.Option("--scale", help="A size of the recipe, such as small.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -170,7 +174,26 @@ def compare(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, help="Runs at once; by default one a processor, or one on an accelerator."),
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Runs at once; by default one a processor, one on an accelerator, or as many as a cluster holds.",
+        ),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="ADDRESS",
+            help="Play the runs on a Ray cluster: ray://host:10001, auto: this machine's, local: one of its own.",
+        ),
+    ] = None,
+    cpus: Annotated[
+        float | None, typer.Option("--cpus", min=0.0, help="With --on: CPUs of a run, by default 1 a process.")
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option("--gpus", min=0.0, help="With --on: GPUs of a run, by default 1 a process where it runs on CUDA."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what is done and what is missing; run nothing.")
@@ -187,6 +210,7 @@ def compare(
     from mcdal.compare.compare import compare as play
     from mcdal.compare.compare import missing
     from mcdal.compare.figures import of_figure
+    from mcdal.compare.on_ray import cluster_of
     from mcdal.report import write_report
 
     with stoppable():
@@ -197,7 +221,10 @@ def compare(
             for line, counts in missing(of, *asked, out):
                 typer.echo(json_module.dumps(counts) if json else line)
             return
-        found = play(of, *asked, out, device=device, workers=workers, quiet=quiet, as_json=json)
+        cluster = cluster_of(on, workers, cpus, gpus)
+        found = play(
+            of, *asked, out, device=device, workers=workers, on=cluster, database=database, quiet=quiet, as_json=json
+        )
         for strategy, words in found.shown:
             typer.echo(
                 json_module.dumps({"event": "shown", "strategy": strategy, "text": words})

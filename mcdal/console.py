@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ SECONDS_BETWEEN_LINES = 60.0
 def listener(quiet: bool, as_json: bool) -> Iterator[Listener]:
     """What to pass as `listen`. Bars go to standard error, results to standard output, so that they can be piped."""
     if as_json:
-        yield _json_line
+        yield _print_json
     elif quiet or not _shows_bars():
         yield Lines(quiet).tell
     else:
@@ -99,10 +99,14 @@ def _shows_bars() -> bool:
     return console.is_terminal and not console.is_dumb_terminal
 
 
-def _json_line(kind: str, **fields: Any) -> None:
+def json_line(kind: str, fields: Mapping[str, Any]) -> str:
     """Events: run, prepare, round, train, measure, test, result, notice. What is not a number is null, as JSON has no NaN."""
     plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}
-    print(json.dumps({"event": kind, **plain}, default=str), flush=True)  # noqa: T201
+    return json.dumps({"event": kind, **plain}, default=str)
+
+
+def _print_json(kind: str, **fields: Any) -> None:
+    print(json_line(kind, fields), flush=True)  # noqa: T201
 
 
 class Lines:

@@ -17,6 +17,10 @@ class StoreError(McdalError):
     """The record of runs cannot be opened, read or written."""
 
 
+class HeldError(StoreError):
+    """Another process works on the run."""
+
+
 class TrainingError(McdalError):
     """Training cannot go on, such as after a loss that is not a number."""
 

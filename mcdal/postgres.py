@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from mcdal import schema
 from mcdal.address import ADDRESS, parsed, shown
-from mcdal.errors import StoreError
+from mcdal.errors import HeldError, StoreError
 from mcdal.migrations import lacks_steps, migrate
 from mcdal.postgres_errors import BUSY_SECONDS, LOCK_TIMEOUT, REFUSED_FOR_NOW, in_words, sqlstate
 
@@ -37,6 +37,11 @@ BEGIN = text(f"SELECT pg_advisory_xact_lock({KEY}), set_config('idle_in_transact
 HOLD = text(f"SELECT pg_advisory_lock({KEY})")
 LOOK = text(f"SELECT pg_try_advisory_xact_lock_shared({KEY})")
 FOR_EVER = text("SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'")
+# A machine that is gone says nothing. By its own defaults the server would ask after it when two hours are over.
+KNOCK = text(
+    "SELECT set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false), "
+    "set_config('tcp_keepalives_count', '3', false)"
+)
 SERVER = text("SELECT current_setting('server_encoding'), current_schema(), pg_is_in_recovery()")
 
 
@@ -129,11 +134,12 @@ class PostgresServer:
                     # Those who only ask whether it is held take it for an instant.
                     connection.exec_driver_sql("SET lock_timeout = '1s'")
                     connection.execute(FOR_EVER)
+                    connection.execute(KNOCK)
                     connection.execute(HOLD, {"what": what})
                 except DBAPIError as error:
                     if sqlstate(error) != LOCK_TIMEOUT:
                         raise
-                    raise StoreError(
+                    raise HeldError(
                         f"another process is working on {what}, maybe on another machine: wait for it, or end it first"
                     ) from None
             yield

@@ -62,6 +62,7 @@ LEVELS = [
         "process_group",
         "processes",
         "ranks",
+        "ray_cluster",
         "replay",
         "synced",
         "statistics",

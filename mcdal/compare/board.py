@@ -30,10 +30,16 @@ def board(cells: Sequence[Cell], workers: int, quiet: bool, as_json: bool) -> It
         yield Lines(cells, workers, quiet).tell
     else:
         with Live(get_renderable=lambda: table(cells, workers), console=console, refresh_per_second=4):
-            yield lambda kind, cell, said: None
+            yield lambda kind, cell, said: _note(console, kind, cell, said)
         for cell in cells:
             if cell.state == "failed":
                 console.print(Text(f"{cell.title}, seed {cell.plan.seed}: failed: {cell.why}"))
+
+
+def _note(console: Console, kind: str, cell: Cell, said: dict[str, Any]) -> None:
+    """Above the table, which shows all else."""
+    if kind == "note":
+        console.print(Text(f"{cell.title}, seed {cell.plan.seed}: {said['text']}"))
 
 
 def left(cells: Sequence[Cell], workers: int) -> float | None:
@@ -95,6 +101,8 @@ class Lines:
     def tell(self, kind: str, cell: Cell, said: dict[str, Any]) -> None:
         if kind == "end" and cell.state == "failed":
             self._say(f"{cell.title}, seed {cell.plan.seed}: failed: {cell.why}")
+        elif kind == "note":
+            self._say(f"{cell.title}, seed {cell.plan.seed}: {said['text']}")
         elif self._quiet:
             return
         elif kind == "end":
@@ -109,10 +117,10 @@ class Lines:
 
 
 def _json(kind: str, cell: Cell, said: dict[str, Any]) -> None:
-    """Events begin and end of a run, and results of its rounds, each with the run's id."""
+    """Events begin, note and end of a run, and results of its rounds, each with the run's id."""
     plain = {"run_id": cell.plan.run_id, "strategy": cell.title, "seed": cell.plan.seed}
-    if kind in ("begin", "end"):
-        more = {"state": cell.state, "why": cell.why} if kind == "end" else {}
+    if kind in ("begin", "note", "end"):
+        more = {"state": cell.state, "why": cell.why} if kind == "end" else said
         print(json.dumps({"event": kind, **plain, **more}), flush=True)  # noqa: T201
     elif kind == "event" and "labels" in said:
         print(json.dumps({"event": "result", **plain, **said}, default=str), flush=True)  # noqa: T201

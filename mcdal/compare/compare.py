@@ -9,13 +9,18 @@ from mcdal.command import Command
 from mcdal.compare.asked import Entry, commands
 from mcdal.compare.board import board
 from mcdal.compare.cell import Cell
-from mcdal.compare.play import default_workers, play
+from mcdal.compare.on_ray import Cluster, RayTasks
+from mcdal.compare.play import play
+from mcdal.compare.players import Players
+from mcdal.compare.processes import Processes, default_workers
+from mcdal.database import Database
 from mcdal.plan import same_recipe
 from mcdal.report.experiments import experiments
 from mcdal.report.queries import read_runs
 from mcdal.report.verdicts import sentences, verdicts
 from mcdal.report.words import MINUS, NARROW
 from mcdal.store import Store
+from mcdal.training import Training
 
 
 @dataclass(frozen=True)
@@ -36,27 +41,42 @@ class Compared:
 
 def compare(
     of: Command, sides: Sequence[Entry], seeds: Sequence[int], out: Path, *, device: str = "auto",
-    workers: int | None = None, quiet: bool = False, as_json: bool = False,
+    workers: int | None = None, on: Cluster | None = None, database: str | None = None,
+    quiet: bool = False, as_json: bool = False,
 ) -> Compared:  # fmt: skip
     """Plays every strategy of `sides` with every seed, but for what is done, in the store of `out`.
 
-    workers: processes at once; by default one a processor, or one on an accelerator. ConfigError before anything runs where a
-    cell cannot be. A run that fails does not stop the others.
+    workers: processes at once; by default one a processor, or one on an accelerator. on: plays them as tasks of a Ray cluster
+    instead. database: URL of the one that keeps the rows of `out` from now on. ConfigError before anything runs where a cell
+    cannot be. A run that fails does not stop the others.
     """
-    cells = _cells(of, sides, seeds, out)
+    cells = [Cell(command, plan) for command, plan in commands(of, sides, seeds)]
+    if database is not None:
+        Database(out, url=database).close()
+    _note_done(cells, out)
     training = cells[0].plan.config.training
-    on = training.numerics(device).device
-    at_once = workers or max(1, default_workers(on.type) // training.processes_on(on))
-    with board(cells, at_once, quiet, as_json) as tell:
-        play(cells, out, device, at_once, tell)
+    if all(cell.state == "done" for cell in cells):
+        with board(cells, 1, quiet, as_json):
+            pass
+    else:
+        players = _here(training, out, device, workers) if on is None else RayTasks(on, out, device, training)
+        with players, board(cells, players.at_once, quiet, as_json) as tell:
+            play(cells, players, tell)
     return Compared(cells, shown(out, [cell.plan.run_id for cell in cells if cell.state == "done"]))
+
+
+def _here(training: Training, out: Path, device: str, workers: int | None) -> Players:
+    on = training.numerics(device).device
+    processes = training.processes_on(on)
+    return Processes(out, device, workers or max(1, default_workers(on.type) // processes))
 
 
 def missing(
     of: Command, sides: Sequence[Entry], seeds: Sequence[int], out: Path
 ) -> list[tuple[str, dict[str, object]]]:
     """Of each strategy which of its seeds are done and which are not, in a line and as plain values. Nothing is run."""
-    cells = _cells(of, sides, seeds, out)
+    cells = [Cell(command, plan) for command, plan in commands(of, sides, seeds)]
+    _note_done(cells, out)
     lines: list[tuple[str, dict[str, object]]] = []
     for title in dict.fromkeys(cell.title for cell in cells):
         seeds_of = {cell.plan.seed: cell.state == "done" for cell in cells if cell.title == title}
@@ -66,12 +86,6 @@ def missing(
         done = [seed for seed in seeds_of if seed not in left]
         lines.append((text, {"event": "cells", "strategy": title, "done": done, "missing": left}))
     return lines
-
-
-def _cells(of: Command, sides: Sequence[Entry], seeds: Sequence[int], out: Path) -> list[Cell]:
-    cells = [Cell(command, plan) for command, plan in commands(of, sides, seeds)]
-    _note_done(cells, out)
-    return cells
 
 
 def _note_done(cells: Sequence[Cell], out: Path) -> None:

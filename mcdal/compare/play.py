@@ -1,220 +1,91 @@
-"""Plays the cells of a comparison, each as a process of its own: what one does, or dies of, does not touch the others."""
+"""Plays the cells of a comparison: which one is next, and what becomes of each. What one does does not touch the others."""
 
-import json
-import math
-import os
-import queue
-import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from mcdal.compare.cell import Cell
+from mcdal.compare.players import Players, Word
 from mcdal.twins import lends, may_take_over
 
 Tell = Callable[[str, Cell, dict[str, Any]], None]
-"""Is told what happened, to which cell, and what an event said: begin, event, end, look (nothing happened for a while)."""
+"""Is told what happened, to which cell, and what was said: begin, event, note, end, look (time has passed)."""
 
-SECONDS_BETWEEN_LOOKS = 0.5
-SECONDS_TO_STOP = 30.0
-SECONDS_AFTER_THE_END = 5.0
-"""So long the last words of a process that has ended are waited for."""
-NEEDS = 1.2
-"""A further process is begun where this many times the memory of the largest one is at hand."""
-PACKAGE = Path(__file__).resolve().parents[2]
-START = f"import sys; sys.path.append({str(PACKAGE)!r}); from mcdal.cli import main; main()"
-"""`mcdal`, whatever files of other modules' names lie in the working directory (with `-P`)."""
+TRIES = 3
+"""Times that a cell may be lost without having finished a further round."""
 
 
-def play(cells: Sequence[Cell], out: Path, device: str, workers: int, tell: Tell) -> None:
-    """Runs those that are not done, `workers` at once as far as memory allows. A cell that fails says why; the others go on.
+def play(cells: Sequence[Cell], players: Players, tell: Tell) -> None:
+    """Has those played that are not done, as many at once as `players` have room for. One that fails says why; the others go on.
 
     Ctrl-C stops all of them; every one continues when it is played again.
     """
-    _Players(cells, out, device, workers, tell).play()
+    _Play(cells, players, tell).play()
 
 
-def default_workers(device: str) -> int:
-    """One process a processor; on an accelerator one."""
-    if device == "cpu":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1
-
-
-class _Players:
-    def __init__(self, cells: Sequence[Cell], out: Path, device: str, workers: int, tell: Tell):
+class _Play:
+    def __init__(self, cells: Sequence[Cell], players: Players, tell: Tell):
         self._waiting = [cell for cell in cells if cell.state == "waiting"]
-        self._out, self._device, self._workers, self._tell = out, device, workers, tell
-        self._running: dict[str, _Child] = {}
-        self._heard: queue.Queue[tuple[str, dict[str, Any] | None]] = queue.Queue()
-        self._looked = -math.inf
-        self._largest: int | None = None  # bytes that a process has held whose first round is over
+        self._given: dict[str, Cell] = {}
+        self._players, self._tell = players, tell
+        self._lost: dict[str, tuple[int, int]] = {}  # of each run how often, and with how many rounds
 
     def play(self) -> None:
         try:
-            while self._waiting or self._running:
-                self._look()
-                while len(self._running) < self._workers and (cell := self._next()) is not None:
-                    self._begin(cell)
-                self._listen()
+            while self._waiting or self._given:
+                while self._players.have_room() and (cell := self._next()) is not None:
+                    self._given[cell.plan.run_id] = cell
+                    self._players.begin(cell)
+                for word in self._players.listen():
+                    self._hear(word)
+                for cell in list(self._given.values()):
+                    self._tell("look", cell, {})
         finally:
-            self._stop()
+            self._players.stop()
+            for cell in self._given.values():
+                cell.state = "waiting"
 
     def _next(self) -> Cell | None:
-        """The next cell that may begin; none while it would compute what another is about to lend, or memory is short."""
-        if self._running and not self._room():
-            return None
-        first = {c.cell.plan.seed for c in self._running.values() if lends(c.cell.strategy) and c.cell.rounds_done == 0}
+        """The next cell that may begin; none while it would compute what another is about to lend."""
+        first = {cell.plan.seed for cell in self._given.values() if lends(cell.strategy) and cell.rounds_done == 0}
         for cell in self._waiting:
             if not (cell.plan.seed in first and may_take_over(cell.strategy)):
                 self._waiting.remove(cell)
                 return cell
         return None
 
-    def _begin(self, cell: Cell) -> None:
-        log = _log(self._out, cell)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        words = [*cell.command.words(), "--out", str(self._out), "--device", self._device, "--json"]
-        with log.open("w", encoding="utf-8") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START, "run", *words],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-                text=True, encoding="utf-8", errors="replace",
-                env={"OMP_NUM_THREADS": str(max(1, default_workers("cpu") // self._workers)), **os.environ},
-            )  # fmt: skip
-        assert process.stdout is not None
-        self._running[cell.plan.run_id] = _Child(cell, process)
-        threading.Thread(target=self._read, args=(cell.plan.run_id, process.stdout), daemon=True).start()
-        cell.begin()
-        self._tell("begin", cell, {})
-
-    def _read(self, run_id: str, lines: TextIO) -> None:
-        """In a thread of its own: everything that a process says, and None when it has closed its mouth."""
-        try:
-            for line in lines:
-                try:
-                    said = json.loads(line)
-                except ValueError:  # somebody's library prints
-                    continue
-                if isinstance(said, dict) and isinstance(said.get("event"), str):
-                    self._heard.put((run_id, said))
-        finally:
-            self._heard.put((run_id, None))
-
-    def _listen(self) -> None:
-        try:
-            run_id, said = self._heard.get(timeout=SECONDS_BETWEEN_LOOKS)
-        except queue.Empty:
+    def _hear(self, word: Word) -> None:
+        cell = self._given.get(word.run_id)
+        if cell is None:  # the last words of one that was lost
             return
-        child = self._running.get(run_id)
-        if child is None:  # it was given up
-            return
-        if said is None:
-            self._end(child)
-        elif child.cell.hear(said.pop("event"), said):
-            self._tell("event", child.cell, said)
+        if word.kind == "begin":
+            cell.begin()
+            self._tell("begin", cell, {})
+        elif word.kind == "event":
+            said = dict(word.said)
+            if cell.hear(said.pop("event"), said):
+                self._tell("event", cell, said)
+        elif word.kind == "note":
+            self._tell("note", cell, {"text": word.why})
+        elif word.kind == "end" or self._was_lost_too_often(cell):
+            self._end(cell, word.why)
+        else:
+            self._again(cell, word.why)
 
-    def _end(self, child: "_Child") -> None:
-        code = child.process.wait()
-        del self._running[child.cell.plan.run_id]
-        child.cell.end(_why(code, _log(self._out, child.cell)) if code else "")
-        self._tell("end", child.cell, {})
+    def _end(self, cell: Cell, why: str) -> None:
+        del self._given[cell.plan.run_id]
+        cell.end(why)
+        self._tell("end", cell, {})
 
-    def _look(self) -> None:
-        """Now and then: what processes hold, and whether one has gone whose mouth somebody else holds open."""
-        if time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS:
-            return
-        self._looked = time.monotonic()
-        for child in list(self._running.values()):
-            child.holds = max(child.holds, _memory(child.process.pid))
-            if child.cell.rounds_done > 0:
-                self._largest = max(self._largest or 0, child.holds)
-            if child.process.poll() is not None:
-                child.gone = child.gone or self._looked
-                if self._looked - child.gone > SECONDS_AFTER_THE_END:
-                    self._end(child)
-                    continue
-            self._tell("look", child.cell, {})
+    def _was_lost_too_often(self, cell: Cell) -> bool:
+        """Counts it. One that gets on may be lost as often as it pleases: it costs no more than is left of it."""
+        times, rounds = self._lost.get(cell.plan.run_id, (0, cell.rounds_done))
+        times = times + 1 if rounds == cell.rounds_done else 1
+        self._lost[cell.plan.run_id] = times, cell.rounds_done
+        return times >= TRIES
 
-    def _room(self) -> bool:
-        """Whether a further process would find memory, also when those that run have taken all they will.
-
-        The first one shows what that is, in its first round; until then it is alone. Yes where the system does not say.
-        """
-        free = _free()
-        if free is None:
-            return True
-        if self._largest is None:
-            return False
-        to_come = sum(max(0, self._largest - child.holds) for child in self._running.values())
-        return free - to_come > NEEDS * self._largest
-
-    def _stop(self) -> None:
-        """Whatever still runs is asked to stop as by Ctrl-C, which keeps its state, and ended where it does not."""
-        for child in self._running.values():
-            if os.name == "nt":  # there is no such signal to a single process
-                child.process.terminate()
-            else:
-                child.process.send_signal(signal.SIGINT)
-        for child in self._running.values():
-            try:
-                child.process.wait(SECONDS_TO_STOP)
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-            child.cell.state = "waiting"
-
-
-@dataclass
-class _Child:
-    """A process at work on a cell. holds: bytes it has held at most. gone: since when it is known to have ended."""
-
-    cell: Cell
-    process: "subprocess.Popen[str]"
-    holds: int = 0
-    gone: float | None = None
-
-
-def _log(out: Path, cell: Cell) -> Path:
-    """What its process writes to standard error."""
-    return out / "runs" / cell.plan.run_id / "compare.log"
-
-
-def _why(code: int, log: Path) -> str:
-    """How a process failed, in its own last words."""
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    if told:
-        return told[-1]
-    if code < 0:
-        name = signal.Signals(-code).name
-        more = ": out of memory? fewer --workers take less" if name == "SIGKILL" else ""
-        return f"its process was ended by {name}{more}"
-    return f"{lines[-1] if lines else f'its process ended with code {code}'} (all of it: {log})"
-
-
-def _free() -> int | None:
-    """Bytes of memory that a process could have; None where the system does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
-
-
-def _memory(pid: int) -> int:
-    """Bytes that a process holds and shares with no file; 0 where the system does not say."""
-    held = 0
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith(("RssAnon:", "RssShmem:")):
-                held += int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return held
+    def _again(self, cell: Cell, why: str) -> None:
+        """Before all others: where it lends its first round, they wait for it."""
+        del self._given[cell.plan.run_id]
+        cell.state = "waiting"
+        self._waiting.insert(0, cell)
+        self._tell("note", cell, {"text": f"it is played again: {why}"})

@@ -1,6 +1,5 @@
 """A Ray cluster: actors that hold the model take shards as they come free."""
 
-import os
 import time
 import uuid
 from collections import deque
@@ -14,14 +13,14 @@ from mcdal.passes.engine import TRIES, Engine, Tries
 from mcdal.passes.folder import Folder, LocalFolder
 from mcdal.passes.progress import Progress
 from mcdal.passes.ray_actor import Actor, Sight
-from mcdal.passes.ray_room import Room, room
 from mcdal.passes.shard_files import write
 from mcdal.passes.work import Job
 from mcdal.pool.sharded import Shard
+from mcdal.ray_cluster import Room, connected, first_line, imported_ray, room
 
 SECONDS_BETWEEN_LOOKS = 1.0
-OBJECTS = 256 << 20
-"""Bytes for Ray's shared memory in a cluster that is started here, beside twice the weights: nothing else travels."""
+CPUS_KEPT_FREE = 1.0
+"""Calls that wait for a CPU which no actor gives back wait for ever, and say nothing."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,10 @@ class OnRay(Engine):
     def measure(self, job: Job, folder: Folder, shards: Sequence[Shard], progress: Progress) -> None:
         if not shards:
             return
-        ray, packed = _ray(), job.packed()
+        ray, packed = imported_ray("a pass on a cluster"), job.packed()
         gpus = self.gpus if self.gpus is not None else float(job.numerics.device.type == "cuda")
-        with self._connected(ray, len(packed)), _token(folder, self.shared) as token:
-            count = self._count(room(ray.nodes(), self.cpus, gpus), len(shards))
+        with connected(ray, self.address, self.init, 2 * len(packed)), _token(folder, self.shared) as token:
+            count = self._count(room(ray.nodes(), self.cpus, gpus, CPUS_KEPT_FREE), len(shards))
             # Not retried by Ray: a call that waits for its own actor to come back would hold its shard from the others.
             kind = ray.remote(Actor).options(
                 num_cpus=self.cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=0, scheduling_strategy="SPREAD"
@@ -79,49 +78,12 @@ class OnRay(Engine):
         if self.autoscaling:
             assert self.workers is not None
             return min(self.workers, shards)
-        if found.actors < 1:
+        if found.workers < 1:
             raise ConfigError(
                 f"the Ray cluster cannot hold one actor: it asks for {found.asked} beside one CPU that stays free, and "
                 f"{found.nodes}; start larger nodes, ask for less (OnRay(cpus=..., gpus=...)), or say autoscaling=True"
             )
-        return min(self.workers or found.actors, found.actors, shards)
-
-    @contextmanager
-    def _connected(self, ray: Any, weights: int) -> Iterator[None]:
-        """A connection that was there before stays."""
-        if ray.is_initialized():
-            yield
-            return
-        address = self.address or os.environ.get("RAY_ADDRESS")
-        quiet: dict[str, Any] = {"log_to_driver": False, **self.init}
-        try:
-            if address == "local":
-                _start(ray, quiet, weights)
-            else:
-                ray.init(**{"address": address or "auto", **quiet})
-        except ConnectionError as error:
-            if address is not None:
-                raise ConfigError(f"there is no Ray cluster at {address}: {error}") from error
-            _start(ray, quiet, weights)
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise ConfigError("a pass on a cluster needs ray: pip install 'mcdal[ray]'") from error
-    return ray
-
-
-def _start(ray: Any, options: Mapping[str, Any], weights: int) -> None:
-    """A cluster of this machine alone."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    own = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECTS + 2 * weights}
-    ray.init(**{**own, **options})
+        return min(self.workers or found.workers, found.workers, shards)
 
 
 @contextmanager
@@ -185,11 +147,11 @@ class _Crew:
         except McdalError as error:  # put into words for a person: it would fail everywhere
             raise _plain(error) from None
         except self.ray.exceptions.RayActorError as error:
-            self._again(name, shard, f"{name} was lost ({_first_line(error)})")
+            self._again(name, shard, f"{name} was lost ({first_line(error)})")
             self._await(actor)
             return
         except self.ray.exceptions.RayError as error:
-            self._again(name, shard, f"{name}: {_first_line(error)}")
+            self._again(name, shard, f"{name}: {first_line(error)}")
         else:
             if files is not None:
                 write(self.folder, files)
@@ -228,7 +190,3 @@ def _plain(error: McdalError) -> McdalError:
     """Ray raises a class of its own that is also the one that was raised there."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, McdalError) else error
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

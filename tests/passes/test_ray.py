@@ -14,7 +14,7 @@ import pytest
 from mcdal.errors import ConfigError, StoreError
 from mcdal.measuring import measure
 from mcdal.passes import OnRay, measure_shards, pick, rows_of
-from mcdal.passes.ray_room import room
+from mcdal.ray_cluster import room
 from mcdal.strategies.margin import Margin
 from mcdal.testing import NUMERICS
 from tests.passes.driver import model
@@ -184,11 +184,12 @@ def test_one_cpu_stays_free():
     def node(alive=True, **resources):
         return {"Alive": alive, "Resources": resources}
 
-    assert room([node(CPU=8.0)], 1.0, 0.0).actors == 7
-    assert room([node(CPU=4.0), node(CPU=4.0), node(alive=False, CPU=64.0)], 2.0, 0.0).actors == 3
-    assert room([node(CPU=8.0, GPU=4.0), node(CPU=8.0)], 1.0, 1.0).actors == 4
-    assert room([node(CPU=3.0), node(CPU=3.0)], 2.0, 0.0).actors == 2
-    assert room([node(CPU=1.0)], 1.0, 0.0).actors == 0
+    assert room([node(CPU=8.0)], 1.0, 0.0, kept_free=1.0).workers == 7
+    assert room([node(CPU=4.0), node(CPU=4.0), node(alive=False, CPU=64.0)], 2.0, 0.0, kept_free=1.0).workers == 3
+    assert room([node(CPU=8.0, GPU=4.0), node(CPU=8.0)], 1.0, 1.0, kept_free=1.0).workers == 4
+    assert room([node(CPU=3.0), node(CPU=3.0)], 2.0, 0.0, kept_free=1.0).workers == 2
+    assert room([node(CPU=1.0)], 1.0, 0.0, kept_free=1.0).workers == 0
+    assert room([node(CPU=1.0)], 1.0, 0.0).workers == 1
     assert room([], 1.0, 0.0).nodes == "it has no node"
 
 
