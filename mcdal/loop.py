@@ -185,7 +185,8 @@ class Run:
         chunks = np.array_split(positions, max(1, -(-len(positions) // self.config.training.measure_batch_size)))
         for _ in self.pool.images.batches(chunks, torch.device("cpu")):
             pass
-        bad = [q for q in self.pool.images.quarantined if q.id in set(picks.ids)]
+        picked = set(picks.ids)
+        bad = [q for q in self.pool.images.quarantined if q.id in picked]
         self._set_aside(bad)
         return bool(bad)
 
