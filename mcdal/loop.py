@@ -193,7 +193,7 @@ class Run:
     def _choose(self, strategy: Strategy, rows: Rows, round: int, model: Model | None) -> Batch:
         """What the round asks for, of samples that were not set aside."""
         if away := self.store.set_aside_ids(self.id):
-            rows = rows.take(np.array([i for i, id in enumerate(rows.ids) if id not in away], dtype=np.int64))
+            rows = rows.without(away)
         return self.batches.choose(
             strategy, rows, self.sizes[round], round, lambda other: self._look(model, other, round)
         )

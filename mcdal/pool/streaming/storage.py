@@ -105,7 +105,7 @@ class Storage:
         if self.local is None:
             return bool(self.system().isdir(self.url(name)))
         if not (self.local / name).exists():
-            raise FileNotFoundError(self.url(name))
+            raise PoolError(f"{self.url(name)} does not exist: set source.data to where the shards lie")
         return (self.local / name).is_dir()
 
     def _found(self, suffix: str) -> Iterable[StoredFile]:
