@@ -42,12 +42,10 @@ class Batches:
 
         What is drawn at random is drawn first, and whatever else: it must stay a random sample.
         """
-        drawn = at_random(
-            rows.ids,
-            int(self._config.protocol.control * size) if round else 0,
-            self._plan.seed_of("control", round),
-            rows.free(),
-        )
+        control = int(self._config.protocol.control * size) if round else 0
+        drawn = Picks((), np.zeros(0))
+        if control:  # a number for each id of the pool is drawn, which takes its time
+            drawn = at_random(rows.ids, control, self._plan.seed_of("control", round), rows.free())
         limits = self._limits(size)
         for id in drawn.ids:
             for limit in limits:

@@ -1,8 +1,8 @@
 """Ids of a large pool: on the disk, memory-mapped, read as a sequence of text like a tuple."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, SupportsIndex, overload
 
@@ -15,6 +15,8 @@ BLOCK = 1 << 16
 """Ids in a batch of the file, all but the last."""
 SORTED_AT_ONCE = 1 << 22
 """Hashes that are sorted in memory at a time."""
+TAKEN_FROM = 1 << 17
+"""Ids from which on some of them are not a tuple of their own."""
 
 Positions = Int[np.ndarray, " n"]
 
@@ -23,19 +25,20 @@ class MappedIds(Sequence[str]):
     """Ids in `folder`: `ids.arrow` in their order; `hash.npy`, sorted, and `order.npy`, where each of these stands.
 
     Equal to a tuple of the same ids, and hashed like it (slowly). A slice is a tuple. Pickled as the folder's path.
+    places: some of these ids alone, ascending, as `take` makes them.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, places: Positions | None = None):
         import pyarrow
 
-        self._folder = folder
+        self._folder, self._places = folder, places
         self._file = pyarrow.ipc.open_file(pyarrow.memory_map(str(folder / "ids.arrow")))
         self._hashes: UInt64[np.ndarray, " n"] = np.load(folder / "hash.npy", mmap_mode="r")
         self._order = np.load(folder / "order.npy", mmap_mode="r")
         self._views: list[tuple[Any, memoryview] | None] = [None] * self._file.num_record_batches
 
     def __len__(self) -> int:
-        return len(self._hashes)
+        return len(self._hashes if self._places is None else self._places)
 
     @overload
     def __getitem__(self, place: SupportsIndex) -> str: ...
@@ -46,12 +49,12 @@ class MappedIds(Sequence[str]):
             first, last, step = place.indices(len(self))
             if step == 1:
                 return tuple(islice(self._from(first), max(last - first, 0)))
-            return tuple(self._one(i) for i in range(first, last, step))
+            return tuple(self._one(self._base(i)) for i in range(first, last, step))
         i = place.__index__()
         i = i + len(self) if i < 0 else i
         if not 0 <= i < len(self):
             raise IndexError(f"id {i} of {len(self)}")
-        return self._one(i)
+        return self._one(self._base(i))
 
     def __iter__(self) -> Iterator[str]:
         return self._from(0)
@@ -62,7 +65,8 @@ class MappedIds(Sequence[str]):
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        if isinstance(other, MappedIds) and other._folder == self._folder:
+        whole = self._places is None
+        if whole and isinstance(other, MappedIds) and other._places is None and other._folder == self._folder:
             return True
         if not isinstance(other, tuple | MappedIds) or len(other) != len(self):
             return False
@@ -74,8 +78,14 @@ class MappedIds(Sequence[str]):
     def __repr__(self) -> str:
         return f"MappedIds({len(self)} in {self._folder})"
 
-    def __reduce__(self) -> tuple[type["MappedIds"], tuple[Path]]:
-        return MappedIds, (self._folder,)
+    def __reduce__(self) -> tuple[type["MappedIds"], tuple[Path, Positions | None]]:
+        return MappedIds, (self._folder, self._places)
+
+    def take(self, positions: Positions) -> "tuple[str, ...] | MappedIds":
+        """These, in this order: a tuple, but for many that keep the order of the file."""
+        if len(positions) < TAKEN_FROM or not (np.diff(positions) > 0).all():
+            return tuple(map(self.__getitem__, positions.tolist()))
+        return MappedIds(self._folder, positions if self._places is None else self._places[positions])
 
     def index(self, id: str, start: int = 0, stop: int | None = None) -> int:
         place = self.position(id)
@@ -96,7 +106,10 @@ class MappedIds(Sequence[str]):
         for i in np.flatnonzero(right > left).tolist():
             places = self._order[left[i] : right[i]].tolist()
             found[i] = next((place for place in places if self._one(place) == ids[i]), -1)
-        return found
+        if self._places is None or not len(self._places):
+            return found if self._places is None else np.full(len(ids), -1)
+        at = np.minimum(np.searchsorted(self._places, found), len(self._places) - 1)
+        return np.where(self._places[at] == found, at, -1)
 
     def shared(self, other: "MappedIds") -> Iterator[str]:
         """Ids that are in both, compared where their hashes meet."""
@@ -108,6 +121,9 @@ class MappedIds(Sequence[str]):
 
     def blocks(self) -> Iterator[list[str]]:
         """All ids, many at a time."""
+        if self._places is not None:
+            yield from self._some(self._places)
+            return
         for number in range(self._file.num_record_batches):
             yield self._file.get_batch(number).column(0).to_pylist()
 
@@ -119,9 +135,27 @@ class MappedIds(Sequence[str]):
         yield b",)" if len(self) == 1 else b")"
 
     def _from(self, first: int) -> Iterator[str]:
+        if self._places is not None:
+            for block in self._some(self._places[first:]):
+                yield from block
+            return
         for number in range(first // BLOCK, self._file.num_record_batches):
             column = self._file.get_batch(number).column(0)
             yield from column.slice(max(first - number * BLOCK, 0)).to_pylist()
+
+    def _some(self, places: Positions) -> Iterator[list[str]]:
+        """Those at these places of the file, ascending."""
+        import pyarrow
+
+        borders = np.searchsorted(places, np.arange(0, len(self._hashes) + BLOCK, BLOCK)).tolist()
+        for number, (first, last) in enumerate(pairwise(borders)):
+            if last > first:
+                inside = pyarrow.array(places[first:last] - number * BLOCK)
+                yield self._file.get_batch(number).column(0).take(inside).to_pylist()
+
+    def _base(self, i: int) -> int:
+        """Where it stands in the file."""
+        return i if self._places is None else int(self._places[i])
 
     def _one(self, i: int) -> str:
         number, inside = divmod(i, BLOCK)
@@ -133,6 +167,19 @@ class MappedIds(Sequence[str]):
             self._views[number] = view  # of memory that is mapped, not copied
         offsets, text = view
         return str(text[offsets[inside] : offsets[inside + 1]], "utf-8")
+
+
+def places_of(ids: Sequence[str], wanted: Collection[str]) -> Positions:
+    """Where these stand, ascending; those that are not among the ids are passed over."""
+    if isinstance(ids, MappedIds):
+        found = ids.positions(list(wanted))
+        return np.sort(found[found >= 0])
+    return np.fromiter((i for i, id in enumerate(ids) if id in wanted), dtype=np.int64)
+
+
+def ids_at(ids: tuple[str, ...] | MappedIds, positions: Positions) -> tuple[str, ...] | MappedIds:
+    """Those at these positions, in this order."""
+    return ids.take(positions) if isinstance(ids, MappedIds) else tuple(map(ids.__getitem__, positions.tolist()))
 
 
 class IdsWriter:

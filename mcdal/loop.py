@@ -185,14 +185,15 @@ class Run:
         chunks = np.array_split(positions, max(1, -(-len(positions) // self.config.training.measure_batch_size)))
         for _ in self.pool.images.batches(chunks, torch.device("cpu")):
             pass
-        bad = [q for q in self.pool.images.quarantined if q.id in set(picks.ids)]
+        picked = set(picks.ids)
+        bad = [q for q in self.pool.images.quarantined if q.id in picked]
         self._set_aside(bad)
         return bool(bad)
 
     def _choose(self, strategy: Strategy, rows: Rows, round: int, model: Model | None) -> Batch:
         """What the round asks for, of samples that were not set aside."""
         if away := self.store.set_aside_ids(self.id):
-            rows = rows.take(np.array([i for i, id in enumerate(rows.ids) if id not in away], dtype=np.int64))
+            rows = rows.without(away)
         return self.batches.choose(
             strategy, rows, self.sizes[round], round, lambda other: self._look(model, other, round)
         )

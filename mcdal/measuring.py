@@ -10,16 +10,16 @@ from torch import Tensor
 
 from mcdal.augment import Augmentation, normalize
 from mcdal.device import Numerics, choose_device, resolve
-from mcdal.errors import SelectionError
+from mcdal.errors import PoolError, SelectionError
 from mcdal.events import Listener, nobody
 from mcdal.models.base import Model
-from mcdal.pool.base import LabeledView, Pool, UnlabeledView
+from mcdal.pool.base import LabeledView, Pool, Quarantined, UnlabeledView
 from mcdal.selection import check_picks
 from mcdal.selection.limits import Limit, within
 from mcdal.selection.search import Search, told
 from mcdal.strategies.base import Strategy, overrides, own_modules
 from mcdal.streams import numpy_generator, own_randomness, stream
-from mcdal.tasks.base import Task
+from mcdal.tasks.base import Meter, Task
 from mcdal.values import Batch, Measurement, Metrics, Output, Picks, Rows
 from mcdal.windows import forward
 
@@ -124,18 +124,37 @@ def evaluate(
     window: tuple[int, int] | None = None,
     listen: Listener = nobody,
 ) -> Metrics:
-    """The task's metrics on the pool's test images, by names that begin with `test/`."""
+    """The task's metrics on the pool's test images, by names that begin with `test/`.
+
+    Images that turn out to be unusable are left out. PoolError where all of them are.
+    """
     numerics = numerics or resolve(choose_device("auto"))
-    meter = pool.task.meter()
-    done = 0
+    meter, done, counted = pool.task.meter(), 0, 0
+    bad: tuple[Quarantined, ...] = ()
+    unusable: frozenset[str] = frozenset()
     numerics.place(model).eval()
     with own_randomness(), torch.inference_mode():
         for batch in one_pass(forward(model, window, stages=False), pool, pool.test, numerics, batch_size, None):
-            assert batch.output is not None and batch.y is not None
-            meter.add(batch.output, batch.y)
             done += len(batch.ids)
+            if (now := pool.test.images.quarantined) is not bad:
+                bad, unusable = now, frozenset(image.id for image in now)
+            counted += _add(meter, batch, unusable)
             listen("test", done=done, total=len(pool.test))
+    if done and not counted:
+        raise PoolError(f"no test image of {pool.name!r} can be read, such as {bad[0].id}: {bad[0].reason}")
     return {f"test/{name}": value for name, value in meter.result().items()}
+
+
+def _add(meter: Meter, batch: Batch, unusable: frozenset[str]) -> int:
+    """To the meter what is not black because it could not be read; how many these are."""
+    assert batch.output is not None and batch.y is not None
+    kept = [i for i, id in enumerate(batch.ids) if id not in unusable]
+    if len(kept) == len(batch.ids):
+        meter.add(batch.output, batch.y)
+    elif kept:
+        rows = torch.tensor(kept, device=batch.y.device)
+        meter.add(Output(batch.output.logits[rows], batch.output.features[rows]), batch.y[rows])
+    return len(kept)
 
 
 def select(

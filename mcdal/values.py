@@ -1,6 +1,6 @@
 """The plain values that travel between the parts. Shapes are types: an empty `*space` is classification, `h w` segmentation."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
-from mcdal.ids import MappedIds
+from mcdal.ids import MappedIds, ids_at, places_of
 from mcdal.stack import Matrix, taken
 
 Ids: TypeAlias = tuple[str, ...] | MappedIds
@@ -97,12 +97,17 @@ class Rows:
         """Positions of the rows that may still be picked."""
         return np.flatnonzero(~self.labeled)
 
+    def without(self, ids: Collection[str]) -> "Rows":
+        """All rows but these."""
+        kept = np.ones(len(self.ids), dtype=bool)
+        kept[places_of(self.ids, ids)] = False
+        return self if kept.all() else self.take(np.flatnonzero(kept))
+
     def take(self, positions: Int[np.ndarray, " m"]) -> "Rows":
         """These rows alone, in this order. Copies what is in memory; what lies on the disk stays there."""
         score, y = (None if column is None else column[positions] for column in (self.score, self.y))
         vector, p = (None if table is None else taken(table, positions) for table in (self.vector, self.probabilities))
-        ids = tuple(map(self.ids.__getitem__, positions.tolist()))
-        return Rows(ids, self.labeled[positions], score, vector, p, y)
+        return Rows(ids_at(self.ids, positions), self.labeled[positions], score, vector, p, y)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A file to write beside `path`. Left without an error, it is synced and takes that name; else nothing stays of it."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside

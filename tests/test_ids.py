@@ -11,9 +11,10 @@ import pytest
 
 import mcdal.ids
 from mcdal.hashes import hashed, mixed
-from mcdal.ids import write_ids
+from mcdal.ids import MappedIds, places_of, write_ids
 from mcdal.pool.assemble import digest
 from mcdal.pool.places import Places
+from mcdal.values import Rows
 
 
 class TwiceError(Exception):
@@ -90,6 +91,7 @@ import sys
 from pathlib import Path
 from mcdal.ids import MappedIds, write_ids
 from mcdal.pool.places import Places
+from mcdal.values import Rows
 def anonymous():
     return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('RssAnon')) / 1024
 ids = write_ids(Path(sys.argv[1]), (f'train-{i // 10000:05d}-of-00100:{i % 10000}' for i in range(5000)), print)
@@ -106,3 +108,26 @@ def test_they_take_little_memory(tmp_path: Path) -> None:
     """As a tuple and a dictionary, 300,000 ids take more than 45 MiB."""
     ran = subprocess.run([sys.executable, "-c", MANY, str(tmp_path)], capture_output=True, text=True, check=True)
     assert float(ran.stdout) < 25
+
+
+def test_some_of_many_are_a_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcdal.ids.TAKEN_FROM", 100)
+    all_ids = tuple(f"id{i * 7919 % 200_003}" for i in range(150_000))
+    ids = write_ids(tmp_path, all_ids, print)
+    kept = np.delete(np.arange(150_000), [0, 5, 65_535, 65_536, 149_999])
+    some, expected = ids.take(kept), tuple(all_ids[i] for i in kept.tolist())
+    assert isinstance(some, MappedIds) and len(some) == 149_995 and some == expected and some != ids
+    assert (some[0], some[-1], some[3], some[65_530:65_540]) == (
+        expected[0], expected[-1], expected[3], expected[65_530:65_540],
+    )  # fmt: skip
+    asked = [all_ids[0], expected[0], expected[70_000], "nobody", all_ids[149_999], expected[-1]]
+    assert some.positions(asked).tolist() == [-1, 0, 70_000, -1, -1, 149_994]
+    assert [id for block in some.blocks() for id in block] == list(expected) == list(pickle.loads(pickle.dumps(some)))
+    assert b"".join(some.pieces()) == repr(expected).encode()
+    again = some.take(np.arange(1, 149_995, 2))
+    assert isinstance(again, MappedIds) and again == expected[1::2]
+    assert some.take(np.array([4, 2])) == (expected[4], expected[2])
+    rows = Rows(ids, np.zeros(150_000, dtype=bool), np.arange(150_000.0))
+    left = rows.without({all_ids[i] for i in (0, 5, 65_535, 65_536, 149_999)} | {"nobody"})
+    assert left.ids == some and left.score.tolist() == kept.tolist()  # type: ignore[union-attr]
+    assert rows.without({"nobody"}) is rows and places_of(all_ids, {all_ids[3]}).tolist() == [3]

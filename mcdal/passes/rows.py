@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mcdal.errors import StoreError
-from mcdal.ids import MappedIds
+from mcdal.ids import MappedIds, ids_at, places_of
 from mcdal.passes.measured import Measured
 from mcdal.passes.shard_files import COLUMNS
 from mcdal.passes.tags import key_of
@@ -24,12 +24,14 @@ def rows_of(
 ) -> Rows:
     """The rows of all shards but those set aside. vector and probabilities lie on the disk and must be read in parts.
 
-    ids: of all samples of the shards, in their order, where they are at hand; they are then not read from the files again,
-    unless samples were set aside.
+    ids: of all samples of the shards, in their order, where they are at hand; they are then not read from the files again.
     """
     away = frozenset(away)
-    if ids is not None and not away and len(ids) == len(measured):
-        return _whole(measured, labels, ids)
+    if ids is not None:
+        bad = places_of(ids, frozenset(image.id for image in measured.quarantined))
+        if len(ids) - len(bad) == len(measured):
+            there = ids_at(ids, np.delete(np.arange(len(ids)), bad)) if len(bad) else ids
+            return _whole(measured, labels, there).without(away)
     found: list[str] = []
     scores: list[np.ndarray] = []
     stays: list[np.ndarray] = []
@@ -47,7 +49,7 @@ def rows_of(
 
 
 def _whole(measured: Measured, labels: Mapping[str, int], ids: Ids) -> Rows:
-    """Nothing is left out: ids are those that are at hand, and each file is looked at for its scores alone."""
+    """All that was measured: ids are those that are at hand, and each file is looked at for its scores alone."""
     score = np.empty(len(ids), dtype=np.float32) if measured.scored else None
     done = 0
     for part in measured.parts():

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcdal.errors import SelectionError
+from mcdal.ids import MappedIds, write_ids
 from mcdal.passes import best, choose
 from mcdal.passes.choose import lot_of, pick, random_of, top_of
 from mcdal.passes.rows import rows_of
+from mcdal.pool.base import Quarantined
 from mcdal.selection import at_random, stochastic_top, top
 from mcdal.strategies.margin import Margin
 from tests.passes.stored import stored
@@ -132,6 +134,23 @@ def test_rows_are_mapped(tmp_path):
     assert fewer.ids == tuple(ids[i] for i in kept)
     np.testing.assert_array_equal(fewer.vector, vector[kept].astype(np.float16))
     np.testing.assert_array_equal(fewer.score, score[kept])
+
+
+def test_what_was_set_aside_makes_no_tuple_of_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr("mcdal.ids.TAKEN_FROM", 10)
+    ids, score, labels, away, _ = pool_of(300, 5, 9)
+    bad = (ids[3], ids[250])
+    kept = [i for i, id in enumerate(ids) if id not in bad]
+    quarantined = [Quarantined(id, "not an image") for id in bad]
+    measured = stored(tmp_path / "p", [ids[i] for i in kept], score[kept], [99, 199], quarantined=quarantined)
+    mapped = write_ids(tmp_path / "ids", ids, print)
+    for gone in (frozenset(), away):
+        rows, expected = rows_of(measured, labels, gone, ids=mapped), rows_of(measured, labels, gone)
+        assert isinstance(rows.ids, MappedIds) and rows.ids == expected.ids
+        assert rows_of(measured, labels, gone, ids=ids).ids == expected.ids
+        np.testing.assert_array_equal(rows.score, expected.score)
+        np.testing.assert_array_equal(rows.y, expected.y)
+        np.testing.assert_array_equal(rows.labeled, expected.labeled)
 
 
 def test_what_float16_cannot_hold_is_kept_in_float32(tmp_path):

@@ -17,6 +17,7 @@ import torch
 from mcdal.errors import PoolError
 from mcdal.ids import write_ids
 from mcdal.pool.base import Pool
+from mcdal.pool.streaming import lance_columns
 from mcdal.pool.streaming.lance_columns import append_columns
 from mcdal.pool.streaming.source import Shards
 
@@ -101,6 +102,23 @@ def test_columns_are_keyed_by_id(tmp_path: Path) -> None:
         append_columns(path, "key", ("k1",), {"s": np.zeros(2)}, tmp_path / "e")
     with pytest.raises(PoolError, match="no column 'name'"):
         append_columns(path, "name", ("k1",), {"s": np.zeros(1)}, tmp_path / "e")
+
+
+def test_a_checkpoint_of_other_values_is_not_mixed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, ids = write(tmp_path / "pool.lance"), tuple(f"k{i}" for i in range(30))
+    taken, calls = lance_columns._taken, []
+
+    def failing(*given):
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return taken(*given)
+
+    monkeypatch.setattr(lance_columns, "_taken", failing)
+    with pytest.raises(BaseException):  # noqa: B017 - Lance wraps it in errors of its own
+        append_columns(path, "key", ids, {"score": np.zeros(30)}, tmp_path / "c", rows=5)
+    append_columns(path, "key", ids, {"score": np.arange(30.0)}, tmp_path / "c", rows=5)
+    assert lance.dataset(str(path)).to_table(columns=["score"]).column(0).to_pylist() == list(range(30))
 
 
 KILLED = """

@@ -110,6 +110,15 @@ def test_parquet_in_a_bucket(tmp_path: Path, bucket: s3fs.S3FileSystem) -> None:
         pool.sharded.pool(pool.sharded.shards[0])  # type: ignore[union-attr]
 
 
+def test_a_shard_that_is_overwritten_by_others_is_noticed(tmp_path: Path, bucket: s3fs.S3FileSystem) -> None:
+    bucket.put(str(parquet(tmp_path / "train")), "bucket/", recursive=True)
+    pool = reopen(tmp_path / "cache")
+    others = s3fs.S3FileSystem(skip_instance_cache=True)
+    others.pipe_file("bucket/train/s0.parquet", others.cat_file("bucket/train/s1.parquet"))
+    with pytest.raises(PoolError, match=r"s3://bucket/train/s0.parquet has changed"):
+        pool.sharded.pool(pool.sharded.shards[0])  # type: ignore[union-attr]
+
+
 def test_images_are_asked_for_once(tmp_path: Path, bucket: s3fs.S3FileSystem) -> None:
     bucket.put(str(parquet(tmp_path / "train")), "bucket/", recursive=True)
     pool = reopen(tmp_path / "cache")

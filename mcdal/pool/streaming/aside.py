@@ -12,15 +12,18 @@ from mcdal.pool.streaming.index import Index, record_of
 class Aside:
     """Of one shard. Those that earlier readings found are known from the beginning."""
 
-    def __init__(self, index: Index, shard: str, bad_images: BadImages):
+    def __init__(self, index: Index, shard: str, stamp: str, bad_images: BadImages):
         self._index, self._shard, self._refuse = index, shard, bad_images == "refuse"
-        self._file = record_of(shard, "aside")
+        self._file = record_of(shard, stamp, "aside")
         self._lock = threading.Lock()
         self._found: dict[str, str] = {} if self._refuse else self._read()
         self._saved = len(self._found)
 
     def __contains__(self, id: str) -> bool:
         return id in self._found
+
+    def __len__(self) -> int:
+        return len(self._found)
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:

@@ -15,9 +15,13 @@ from mcdal.events import Listener
 from mcdal.pool.assemble import digest
 from mcdal.pool.decode import EXTENSIONS
 from mcdal.pool.streaming.format import Bytes, Entries, Format, Found, Part
+from mcdal.pool.streaming.split import is_test
 from mcdal.pool.streaming.storage import Storage, told
+from mcdal.pool.streaming.walking import check_name
 
 DEPTH = 64
+ROWS = 10_000
+"""Names in a row group of a listing: a shard of a large folder reads its own alone."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +33,21 @@ class FileShards(Format):
 
     place: ClassVar[tuple[str, str]] = ("size", "nothing")
 
-    def find(self, storage: Storage, listings: Storage, listen: Listener) -> list[Found]:
+    def find(self, storage: Storage, listings: Storage, again: bool, listen: Listener) -> list[Found]:
         """Folder by folder, each kept as a listing when it has been read: what a kill costs is the folder at hand.
 
-        Neighbours below one folder of the root share a shard where they are small.
+        Neighbours below one folder of the root share a shard where they are small, test images with test images.
         """
         found: list[Found] = []
         waiting: list[tuple[_Folder, int, int]] = []
-        room, top = self.per_shard, None
-        for number, folder in enumerate(_folders(storage, listings)):
+        room, beside = self.per_shard, None
+        for number, folder in enumerate(_folders(storage, listings, again)):
             listen("prepare", done=number, total=number + 1, what=f"listing folders of {storage.name}")
             first = 0
-            if waiting and folder.name.split("/")[0] != top:
+            before, beside = beside, (folder.name.split("/")[0], is_test(folder.name))
+            if waiting and before != beside:
                 found.append(_shard(waiting))
                 waiting, room = [], self.per_shard
-            top = folder.name.split("/")[0]
             while first < len(folder.names):
                 last = min(first + room, len(folder.names))
                 waiting.append((folder, first, last))
@@ -60,10 +64,9 @@ class FileShards(Format):
         ids: list[str] = []
         sizes: list[int] = []
         for name, first, last in found.parts:
-            folder = _kept(listings, name)
-            assert folder is not None
-            ids += [f"{name}/{file}" if name else file for file in folder.names[first:last]]
-            sizes += folder.sizes[first:last]
+            names, of_these = _some(listings, name, first, last)
+            ids += [f"{name}/{file}" if name else file for file in names]
+            sizes += of_these
         places = np.zeros((len(ids), 2), dtype=np.int64)
         places[:, 0] = sizes
         classes = [id.rpartition("/")[0].rpartition("/")[2] for id in ids]
@@ -75,7 +78,8 @@ class FileShards(Format):
         for id, image, size in zip(part.ids, images, part.places[:, 0].tolist(), strict=True):
             if len(image) != size:
                 raise PoolError(
-                    f"{storage.url(id)} has {len(image)} bytes, and had {size} when it was listed: put it back as it was"
+                    f"{storage.url(id)} has {len(image)} bytes, and had {size} when it was listed: put it back as it was, or "
+                    "start anew with --set source.relist=true"
                 )
             yield image
 
@@ -98,28 +102,29 @@ class _Folder:
     inside: list[str]
 
 
-def _folders(storage: Storage, listings: Storage) -> Iterator[_Folder]:
-    """The root and all folders below it, each before those in it, in the order of their names."""
-    waiting = [""]
+def _folders(storage: Storage, listings: Storage, again: bool) -> Iterator[_Folder]:
+    """The root, or the folders of a list, and all below it, each before those in it, in the order of their names."""
+    waiting = list(reversed(storage.names)) or [""]
     while waiting:
         name = waiting.pop()
         if name.count("/") >= DEPTH:
             raise PoolError(f"{storage.url(name)}: folders {DEPTH} deep; is there a link that leads in a circle?")
-        folder = _listed(storage, name, listings)
+        folder = _listed(storage, name, listings, again)
         yield folder
         waiting += [f"{name}/{inside}" if name else inside for inside in reversed(folder.inside)]
 
 
-def _listed(storage: Storage, name: str, listings: Storage) -> _Folder:
-    """As it was listed before, if it is as it was then."""
+def _listed(storage: Storage, name: str, listings: Storage, again: bool) -> _Folder:
+    """As it was listed before, if it is as it was then: its time tells of names that came and went, not of other bytes."""
     with storage.reading(name):
         if storage.local is None:
             return _keep(listings, _asked(storage, name))
         path = storage.local / name
         if not path.is_dir():
-            raise PoolError(f"the folder {path} does not exist: set source.data to where the images lie")
+            what = "is no folder" if path.exists() else "does not exist"
+            raise PoolError(f"the folder {path} {what}: set source.data to folders of images")
         stamp = str(path.stat().st_mtime_ns)  # before its names are read: what comes in between is seen the next time
-        kept = _kept(listings, name)
+        kept = None if again else _kept(listings, name)
         if kept is not None and kept.stamp == stamp:
             return kept
         files, inside = [], []
@@ -127,6 +132,7 @@ def _listed(storage: Storage, name: str, listings: Storage) -> _Folder:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
+                check_name(entry.path)
                 if entry.is_dir():
                     inside.append(entry.name)
                 elif _is_image(entry.name):
@@ -184,7 +190,8 @@ def _keep(listings: Storage, folder: _Folder) -> _Folder:
     table = pa.table({"name": pa.array(folder.names, pa.string()), "size": pa.array(folder.sizes, pa.int64()),
                       "stamp": pa.array(folder.stamps, pa.string())})  # fmt: skip
     sink = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({"mcdal": about}), sink, compression="zstd", use_dictionary=False)
+    table = table.replace_schema_metadata({"mcdal": about})
+    pq.write_table(table, sink, ROWS, compression="zstd", use_dictionary=False)
     listings.write(_file_of(folder.name), sink.getvalue())
     return folder
 
@@ -198,3 +205,13 @@ def _kept(listings: Storage, name: str) -> _Folder | None:
     about: dict[str, Any] = json.loads(table.schema.metadata[b"mcdal"])
     names, sizes, stamps = (table.column(column).to_pylist() for column in ("name", "size", "stamp"))
     return _Folder(about["name"], about["stamp"], names, sizes, stamps, about["inside"])
+
+
+def _some(listings: Storage, name: str, first: int, last: int) -> tuple[list[str], list[int]]:
+    """Names and sizes of some files of a folder."""
+    import pyarrow.parquet as pq
+
+    groups = list(range(first // ROWS, -(-last // ROWS)))
+    with listings.open(_file_of(name), ahead=False) as raw, pq.ParquetFile(raw) as file:
+        table = file.read_row_groups(groups, columns=["name", "size"]).slice(first - groups[0] * ROWS, last - first)
+    return table.column("name").to_pylist(), table.column("size").to_pylist()

@@ -65,8 +65,11 @@ class Format(ABC):
     """Whether one sample costs the reading of many, so that what was read is worth keeping even on the same disk."""
 
     @abstractmethod
-    def find(self, storage: Storage, listings: Storage, listen: Listener) -> list[Found]:
-        """All shards, in the order of their names. listings: where a long search keeps what it has found."""
+    def find(self, storage: Storage, listings: Storage, again: bool, listen: Listener) -> list[Found]:
+        """All shards, in the order of their names. listings: where a long search keeps what it has found.
+
+        again: nothing is taken from there, as what it was found in may have changed unnoticed.
+        """
 
     @abstractmethod
     def scan(self, storage: Storage, found: Found, listings: Storage) -> Entries:
@@ -82,7 +85,7 @@ class Format(ABC):
 
     def stamp(self, storage: Storage, shard: str) -> str | None:
         """The stamp of one shard today; None where only a search of all tells."""
-        return storage.file(shard).stamp
+        return storage.now(shard).stamp
 
     def neighbours(self, storage: Storage, part: Part, all_places: Places) -> Int[np.ndarray, " m"]:
         """Rows of the shard that come without further reading where those of `part` are read."""

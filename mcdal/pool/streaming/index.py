@@ -22,14 +22,14 @@ from mcdal.pool.assemble import digest
 from mcdal.pool.streaming.format import Entries, Format, Found, Places
 from mcdal.pool.streaming.storage import Storage
 
-VERSION = 1
+VERSION = 2
 MANIFEST = "shards.parquet"
 NAMED = 10
 
 
 @dataclass(frozen=True)
 class Indexed:
-    """A shard in the index. content: a digest of its ids and labels. labels: what kind they are: none, index or name."""
+    """A shard in the index. content: a digest of its ids, labels and places. labels: what kind they are: none, index or name."""
 
     name: str
     bytes: int
@@ -57,11 +57,11 @@ class Index:
     root: Storage
     carried: dict[str, bytes] = field(default_factory=dict)
 
-    def read(self, shard: str, columns: Sequence[str] | None = None) -> Listed:
-        """What `write` kept of a shard."""
+    def read(self, shard: Indexed, columns: Sequence[str] | None = None) -> Listed:
+        """What `write` kept of a shard as it was with this stamp."""
         import pyarrow.parquet
 
-        name = file_of(shard)
+        name = file_of(shard.name, shard.stamp)
         content = self.carried.get(name) or self.root.read(name)
         table = pyarrow.parquet.read_table(io.BytesIO(content), columns=columns)
         names = table.column_names
@@ -72,16 +72,18 @@ class Index:
         ids = table.column("sample_id").combine_chunks() if "sample_id" in names else None
         return Listed(ids, hashes, table.column("label").combine_chunks() if "label" in names else None, places)
 
-    def carrying(self, shards: Sequence[str]) -> "Index":
+    def carrying(self, shards: Sequence[Indexed]) -> "Index":
         """A copy that holds its files of these shards."""
-        return Index(self.root, {file_of(shard): self.root.read(file_of(shard)) for shard in shards})
+        names = [file_of(shard.name, shard.stamp) for shard in shards]
+        return Index(self.root, {name: self.root.read(name) for name in names})
 
     def write(self, found: Found, entries: Entries, place: tuple[str, str]) -> Indexed:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         labels = "none" if entries.labels is None else "index" if pa.types.is_integer(entries.labels.type) else "name"
-        content = digest(entries.ids, [] if entries.labels is None else entries.labels.to_pylist(), found.size)
+        said = [] if entries.labels is None else entries.labels.to_pylist()
+        content = digest(entries.ids, said, entries.places, found.size)
         made = Indexed(found.name, found.size, found.stamp, len(entries.ids), content, labels, entries.classes)
         columns = {"sample_id": pa.array(entries.ids, pa.string()), "hash": pa.array(hashed(entries.ids))}
         if entries.labels is not None:
@@ -90,26 +92,32 @@ class Index:
         table = pa.table(columns).replace_schema_metadata({"mcdal": json.dumps(vars(made))})
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd", use_dictionary=["label"] if labels == "name" else False)
-        self.root.write(file_of(found.name), sink.getvalue())
+        self.root.write(file_of(found.name, found.stamp), sink.getvalue())
         return made
 
     def seen(self, found: Found) -> Indexed | None:
         """What is kept of the shard, if it is still of this stamp."""
         import pyarrow.parquet as pq
 
-        name = file_of(found.name)
+        name = file_of(found.name, found.stamp)
         if not self.root.exists(name):
             return None
         told = json.loads(pq.read_metadata(io.BytesIO(self.root.read(name))).metadata[b"mcdal"])
-        made = Indexed(**{**told, "classes": tuple(told["classes"])})
-        return made if made.stamp == found.stamp else None
+        return Indexed(**{**told, "classes": tuple(told["classes"])})
 
     def set_aside(self) -> frozenset[str]:
         """Files of the index that say which images of a shard were set aside."""
-        folder = Storage(self.root.url("aside"))
+        return self._files("aside", ".json")
+
+    def listed(self) -> frozenset[str]:
+        """Files of the index that say what a shard holds."""
+        return self._files("shards", ".parquet")
+
+    def _files(self, kind: str, ending: str) -> frozenset[str]:
+        folder = Storage(self.root.url(kind))
         if folder.local is not None and not folder.local.is_dir():
             return frozenset()
-        return frozenset(f"aside/{file.name}" for file in folder.files(".json"))
+        return frozenset(f"{kind}/{file.name}" for file in folder.files(ending))
 
     def manifest(self) -> list[Indexed] | None:
         """All shards, once every one of them has been listed; None before that."""
@@ -139,24 +147,23 @@ def update(
 
     again: what has changed is listed anew instead.
     """
-    found = format.find(storage, index.root, listen)
+    found = format.find(storage, index.root, again, listen)
     if not found:
         raise PoolError(f"{storage.root}: no shard found; see docs/shards.md for what is read")
-    before = index.manifest()
-    if before is not None:
-        changes = differences(before, found)
-        if not changes:
-            return before
-        if not again:
-            raise _changed(storage, changes)
-    known = {shard.name: shard for shard in before or ()}
+    before = index.manifest() or []
+    changes = differences(before, found) if before else []
+    if changes and not again:
+        raise _changed(storage, changes)
+    there = index.listed() if before else frozenset()  # whoever makes room may have removed some
+    known = {shard.name: shard for shard in before if file_of(shard.name, shard.stamp) in there}
+    if before and not changes and len(known) == len(before):
+        return before
 
     def listed(shard: Found) -> Indexed:
         kept = known.get(shard.name)
         if kept is not None and kept.stamp == shard.stamp:
             return kept
-        kept = index.seen(shard) if kept is None else None
-        return kept or index.write(shard, format.scan(storage, shard, index.root), format.place)
+        return index.seen(shard) or index.write(shard, format.scan(storage, shard, index.root), format.place)
 
     made: dict[str, Indexed] = {}
     with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
@@ -198,12 +205,15 @@ def _changed(storage: Storage, changes: list[str]) -> PoolError:
     )
 
 
-def file_of(shard: str) -> str:
-    """A shard's file in the index: its name as far as file systems like it, and a digest of all of it."""
+def file_of(shard: str, stamp: str) -> str:
+    """A shard's file in the index: its name as far as file systems like it, and a digest of all of it and of the stamp.
+
+    What is listed anew lies beside the old, which a manifest may still speak of when the listing is killed.
+    """
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", shard)[-80:].strip("-.")
-    return f"shards/{plain}-{hashlib.blake2b(shard.encode(), digest_size=6).hexdigest()}.parquet"
+    return f"shards/{plain}-{hashlib.blake2b(repr((shard, stamp)).encode(), digest_size=8).hexdigest()}.parquet"
 
 
-def record_of(shard: str, kind: str) -> str:
+def record_of(shard: str, stamp: str, kind: str) -> str:
     """Where the index keeps what was found out while a shard was read: its checksums (sums), its bad images (aside)."""
-    return file_of(shard).replace("shards/", f"{kind}/", 1).removesuffix(".parquet") + ".json"
+    return file_of(shard, stamp).replace("shards/", f"{kind}/", 1).removesuffix(".parquet") + ".json"

@@ -1,6 +1,5 @@
 """The indexes of all shards as one: ids, classes and places of the pool and of its test images, memory-mapped."""
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -10,38 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt64
+from jaxtyping import Int, UInt64
 
 from mcdal.errors import PoolError
 from mcdal.events import Listener
-from mcdal.hashes import mixed
 from mcdal.ids import IdsWriter, MappedIds
 from mcdal.pool import cache as caches
+from mcdal.pool.streaming.classes import targets_of
 from mcdal.pool.streaming.format import Places
 from mcdal.pool.streaming.index import Index, Indexed, Listed
-
-TEST = re.compile(r"(?<![a-z])test(s|ing)?(?![a-z])", re.IGNORECASE)
-HELD_OUT = 0x7E57
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which samples test a model: those of test shards, or, where there are none, a share that each id draws for itself."""
-
-    share: float
-    seed: int
-    by_shard: bool
-
-    def test(self, shard: str, hashes: UInt64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        if self.by_shard or not self.share:
-            return np.full(len(hashes), self.by_shard and is_test(shard))
-        held_out: Bool[np.ndarray, " n"] = mixed(hashes, HELD_OUT + self.seed) < np.uint64(int(self.share * 2.0**64))
-        return held_out
-
-
-def is_test(shard: str) -> bool:
-    """Whether the word stands in its path: `test/cat-0.tar`, `test-00000.parquet`, but not `latest.tar`."""
-    return TEST.search(shard) is not None
+from mcdal.pool.streaming.split import Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +80,7 @@ def join(
             writers = [stack.enter_context(closing(_Writer(folder / part, twice))) for part in ("pool", "test")]
             for done, shard in enumerate(shards):
                 listen("prepare", done=done, total=len(shards), what="joining the index")
-                _add(writers, shard, index.read(shard.name), split, classes)
+                _add(writers, shard, index.read(shard), split, classes)
             pool, test = (writer.finish() for writer in writers)
         if (both := next(test.shared(pool), None)) is not None:
             raise PoolError(
@@ -163,72 +140,9 @@ def _as_npy(raw: Path, npy: Path, shape: tuple[int, ...]) -> None:
     raw.unlink()
 
 
-def targets_of(shard: Indexed, ids: Any, labels: Any, classes: Sequence[str]) -> Int[np.ndarray, " n"]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if labels is None:
-        return np.full(len(ids), -1)
-    targets: Int[np.ndarray, " n"]
-    if pa.types.is_integer(labels.type):
-        targets = labels.to_numpy(zero_copy_only=False).astype(np.int64)
-    else:
-        found = pc.index_in(labels, value_set=pa.array(list(classes), pa.string())).fill_null(-1)
-        targets = found.to_numpy(zero_copy_only=False).astype(np.int64)
-    wrong = np.flatnonzero((targets < 0) | (targets >= len(classes)))
-    if len(wrong):
-        said = labels[int(wrong[0])].as_py()
-        raise PoolError(
-            f"{shard.name}: {ids[int(wrong[0])].as_py()!r} has the label {said!r}, which is none of the {len(classes)} classes "
-            f"({len(wrong)} such samples)"
-        )
-    return targets
-
-
 def _where(index: Index, shards: Sequence[Indexed], id: str) -> str:
     """The first two shards that have it."""
     import pyarrow.compute as pc
 
-    having = (shard.name for shard in shards if pc.index(index.read(shard.name, ["sample_id"]).ids, id).as_py() >= 0)
+    having = (shard.name for shard in shards if pc.index(index.read(shard, ["sample_id"]).ids, id).as_py() >= 0)
     return f" ({', '.join(islice(having, 2))})"
-
-
-def find_classes(index: Index, shards: Sequence[Indexed], given: Sequence[str]) -> tuple[str, ...]:
-    """Those that are given, or that the shards know, or the values of the labels. PoolError where nothing tells."""
-    if given:
-        return tuple(given)
-    for shard in shards:
-        if shard.classes:
-            return shard.classes
-    names: set[str] = set()
-    most = -1
-    for shard in shards:
-        if shard.labels != "none":
-            values = index.read(shard.name, ["label"]).labels.unique().to_pylist()
-            most = max([most, *(v for v in values if isinstance(v, int))])
-            names |= {v for v in values if isinstance(v, str)}
-    if names and most >= 0:
-        raise PoolError("labels are numbers in some shards and names in others: make them alike")
-    if not names and most < 0:
-        raise PoolError(
-            "there are no labels (source.label_column says where they are looked for): for a pool without labels say which "
-            'classes people will choose from, such as --set source.classes=["cat","dog"]'
-        )
-    return tuple(sorted(names)) or tuple(map(str, range(most + 1)))
-
-
-def check_labels(shards: Sequence[Indexed], split: Split) -> bool:
-    """Whether the pool has labels. PoolError where some shards have them and others not, and for a test shard without."""
-    if bare := next((s for s in shards if split.by_shard and is_test(s.name) and s.labels == "none"), None):
-        raise PoolError(f"the test shard {bare.name} has no labels: a model cannot be tested on it")
-    pool = [s for s in shards if s.samples and not (split.by_shard and is_test(s.name))]
-    if not pool:
-        raise PoolError("there is no image for the pool: all shards are for the test, or empty")
-    with_labels = next((s for s in pool if s.labels != "none"), None)
-    without = next((s for s in pool if s.labels == "none"), None)
-    if with_labels and without:
-        raise PoolError(
-            f"{without.name} has no labels, but {with_labels.name} has: give all of them labels, or read none "
-            "(--set source.label_column=null)"
-        )
-    return with_labels is not None

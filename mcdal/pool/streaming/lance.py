@@ -29,7 +29,7 @@ class LanceShards(Format):
 
     place: ClassVar[tuple[str, str]] = ("row", "nothing")
 
-    def find(self, storage: Storage, listings: Storage, listen: Listener) -> list[Found]:
+    def find(self, storage: Storage, listings: Storage, again: bool, listen: Listener) -> list[Found]:
         with storage.reading():
             _kept.cache_clear()
             table = open_table(storage)

@@ -9,6 +9,7 @@ from jaxtyping import Int, Shaped
 
 from mcdal.errors import PoolError
 from mcdal.ids import MappedIds
+from mcdal.pool.assemble import digest
 from mcdal.pool.streaming.lance import open_table
 from mcdal.pool.streaming.storage import Storage
 from mcdal.values import Ids
@@ -27,8 +28,9 @@ def append_columns(
 ) -> None:
     """Adds columns with a number, or a vector, for each id; null for rows of the table that are not among `ids`.
 
-    checkpoint: a file that remembers what has been computed. After a kill the same call goes on from there; the table shows
-    the new columns whole or not at all. PoolError for ids that the table does not have, and for columns that it has.
+    checkpoint: a file that remembers what has been computed; its name is followed by a digest of the values and of the table's
+    version, so that others are not mixed in. After a kill the same call goes on from there; the table shows the new columns
+    whole or not at all. PoolError for ids that the table does not have, and for columns that it has.
     """
     storage = Storage.of(table)
     with storage.reading():
@@ -43,6 +45,8 @@ def append_columns(
             if len(values) != len(ids):
                 raise PoolError(f"the column {name!r} has {len(values)} rows for {len(ids)} ids: give a row an id")
         _check_ids(storage.root, dataset, id_column, ids, rows)
+        of = digest(dataset.version, id_column, rows, ids, *(part for item in columns.items() for part in item))[:16]
+        checkpoint = checkpoint.with_name(f"{checkpoint.name}-{of}")
         _add(dataset, id_column, _Lookup(ids), columns, checkpoint, rows)
 
 

@@ -30,7 +30,7 @@ class ParquetShards(Format):
     place: ClassVar[tuple[str, str]] = ("row_group", "row")
     dear: ClassVar[bool] = True
 
-    def find(self, storage: Storage, listings: Storage, listen: Listener) -> list[Found]:
+    def find(self, storage: Storage, listings: Storage, again: bool, listen: Listener) -> list[Found]:
         return [Found(file.name, file.size, file.stamp) for file in storage.files(".parquet")]
 
     def scan(self, storage: Storage, found: Found, listings: Storage) -> Entries:
@@ -135,7 +135,7 @@ def check_columns(url: str, schema: Any, image: str, id: str | None) -> None:
 
 def _ids(shard: str, column: str | None, table: Any, rows: int) -> tuple[str, ...]:
     if column is None:
-        stem = shard.removesuffix(".parquet")
+        stem = shard[: -len(".parquet")]
         return tuple(f"{stem}:{row}" for row in range(rows))
     values = table.column(column)
     if values.null_count:

@@ -11,10 +11,11 @@ from mcdal.pool.base import LabeledView, Pool
 from mcdal.pool.decode import BadImages
 from mcdal.pool.sharded import Shard, Sharded
 from mcdal.pool.streaming.aside import Aside
+from mcdal.pool.streaming.classes import targets_of
 from mcdal.pool.streaming.format import Part
 from mcdal.pool.streaming.images import Reader, StreamedImages
 from mcdal.pool.streaming.index import Indexed
-from mcdal.pool.streaming.joined import Split, targets_of
+from mcdal.pool.streaming.split import Split
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +41,10 @@ class StoredShards(Sharded):
                 f"the shard {reader.storage.url(shard.name)} has changed since the pool was opened ({shard.stamp} then, "
                 f"{now} now): put it back as it was, or start anew with --set source.relist=true"
             )
-        listed = reader.index.read(shard.name)
+        listed = reader.index.read(known)
         rows = np.flatnonzero(~self.split.test(shard.name, listed.hashes))
         ids = tuple(listed.ids.take(rows).to_pylist())
-        aside = Aside(reader.index, shard.name, self.bad_images)
+        aside = Aside(reader.index, shard.name, shard.stamp, self.bad_images)
         images = StreamedImages(reader, Part(shard.name, shard.stamp, ids, listed.places[rows]), aside)
         nothing = np.empty(0, dtype=np.int64)
         return Pool(
@@ -63,6 +64,6 @@ class StoredShards(Sharded):
 
         Such a process compares no checksums and leaves no record of images that it set aside, but in `images.quarantined`.
         """
-        names = [shard.name for shard in shards]
-        reader = replace(self.reader, index=self.reader.index.carrying(names))
-        return replace(self, shards=tuple(shards), reader=reader, indexed={name: self.indexed[name] for name in names})
+        indexed = {shard.name: self.indexed[shard.name] for shard in shards}
+        reader = replace(self.reader, index=self.reader.index.carrying(list(indexed.values())))
+        return replace(self, shards=tuple(shards), reader=reader, indexed=indexed)

@@ -14,14 +14,16 @@ from mcdal.pool.base import LabeledView, Pool, Source
 from mcdal.pool.decode import MAX_PIXELS, BadImages
 from mcdal.pool.prepare import Reading
 from mcdal.pool.sharded import Shard
+from mcdal.pool.streaming.classes import check_labels, find_classes
 from mcdal.pool.streaming.format import Format
 from mcdal.pool.streaming.frame import Frame
 from mcdal.pool.streaming.images import Reader
 from mcdal.pool.streaming.index import VERSION, Index, Indexed, update
-from mcdal.pool.streaming.joined import Joined, Split, check_labels, find_classes, is_test, join
+from mcdal.pool.streaming.joined import Joined, join
 from mcdal.pool.streaming.kept import Kept
 from mcdal.pool.streaming.kinds import Names, format_of
 from mcdal.pool.streaming.shards import StoredShards
+from mcdal.pool.streaming.split import Split, is_test
 from mcdal.pool.streaming.statistics import Looks, Sample, recorded
 from mcdal.pool.streaming.storage import Storage
 from mcdal.pool.streaming.whole import Asides, Room, WholeImages
@@ -90,16 +92,18 @@ class Shards(Source):
         if not with_labels:
             split = Split(0.0, self.split_seed, by_shard)
         classes = find_classes(index, shards, self.classes)
-        content = digest(VERSION, classes, [(s.name, s.content) for s in shards], vars(split))
-        stamps = digest(content, [s.stamp for s in shards])[:16]
+        fields = type(format).__name__, list(vars(format).items())
+        content = digest(VERSION, fields, classes, [(s.name, s.content) for s in shards], vars(split))
+        stamps = digest(content, storage.root, storage.names, [s.stamp for s in shards])[:16]
         joined = join(index, shards, split, classes, Path(cache), f"joined-{storage.name}-{stamps}", listen)
         settings = (self.size, self.bad_images == "convert", self.max_pixels, self.channels)
         sample = Sample(storage, format, reading.decoder, self.channels, reading.threads)
-        looks = recorded(index, digest(content, settings)[:16], sample, joined.pool, shards, listen)
+        looks = recorded(index, digest(stamps, settings)[:16], sample, joined.pool, shards, listen)
         frame = Frame(reading.decoder, looks.shape, looks.channels)
         reader = Reader(storage, format, index, frame, reading.threads)
-        opened = _Opened(self, storage.name, classes, reader, split, looks, digest(content, settings, self.bad_images))
-        room = self._room(reader, shards, Path(cache) / f"encoded-{storage.name}-{stamps}.sqlite")
+        fingerprint = digest(content, settings, self.bad_images, looks.sample)
+        opened = _Opened(self, storage.name, classes, reader, split, looks, fingerprint)
+        room = self._room(reader, shards, Path(cache) / f"encoded-{storage.name}-{stamps}.sqlite", listen)
         return opened.pool(joined, shards, with_labels, room)
 
     def _index_root(self, storage: Storage, format: Format, cache: Path) -> Storage:
@@ -110,12 +114,12 @@ class Shards(Source):
         root = Storage.of(self.index)
         return Storage(root.url(folder))
 
-    def _room(self, reader: Reader, shards: Sequence[Indexed], path: Path) -> Room | None:
+    def _room(self, reader: Reader, shards: Sequence[Indexed], path: Path, listen: Listener) -> Room | None:
         """Where single images cost little, nothing is kept."""
         limit = int(self.cache_gib * 2**30)
         if not limit or (reader.storage.local is not None and not reader.format.dear):
             return None
-        return Room(Kept(path, limit), neighbours=sum(shard.bytes for shard in shards) < limit)
+        return Room(Kept(path, limit, listen), neighbours=sum(shard.bytes for shard in shards) < limit)
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,9 @@ class _Opened:
         looks, bad = self.looks, Asides(self.reader, self.source.bad_images)
         images = WholeImages(self.reader, joined.pool, shards, bad, room)
         test = WholeImages(self.reader, joined.test, shards, bad, room)
+        known = bad.known(shards)
+        away = joined.test.ids.positions([image.id for image in known])
+        tested = np.setdiff1d(np.arange(len(test)), away)
         counts = np.diff(joined.pool.starts).tolist()
         parts = tuple(Shard(s.name, count, s.stamp) for s, count in zip(shards, counts, strict=True) if count)
         sharded = StoredShards(
@@ -145,11 +152,11 @@ class _Opened:
             classes=self.classes,
             images=images,
             targets=joined.pool.targets if with_labels else None,
-            test=LabeledView(test, np.arange(len(test)), joined.test.targets),
+            test=LabeledView(test, tested, joined.test.targets[tested]),
             mean=looks.mean,
             std=looks.std,
             fingerprint=self.fingerprint,
-            quarantine=bad.known([shard.name for shard in parts]),
+            quarantine=known,
             notes=() if with_labels else ("the pool has no labels of its own",),
             sharded=sharded,
         )

@@ -10,6 +10,7 @@ from jaxtyping import Int, UInt8
 from mcdal.errors import PoolError
 from mcdal.events import Listener
 from mcdal.hashes import hashed, mixed
+from mcdal.pool.assemble import digest
 from mcdal.pool.decode import Bad, Decoder
 from mcdal.pool.encoded import in_threads
 from mcdal.pool.streaming.format import Format, Part
@@ -24,12 +25,13 @@ DRAW = 0x57A7
 
 @dataclass(frozen=True)
 class Looks:
-    """shape: height and width. mean, std: per channel, of pixels scaled to 0..1."""
+    """shape: height and width. mean, std: per channel, of pixels scaled to 0..1. sample: a digest of the images looked at."""
 
     shape: tuple[int, int]
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    sample: str
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,22 @@ class Sample:
 
     def looks(self, part: JoinedPart, shards: Sequence[Indexed], listen: Listener) -> Looks:
         """PoolError where no image can be read, or where they are of many shapes."""
-        seen = _Seen(self.channels)
+        seen, sums = _Seen(self.channels), []
         parts = _drawn(part, shards, self.format)
-        for done, (some, decoded) in enumerate(zip(parts, in_threads(self._decoded, parts, self.threads), strict=True)):
+        for done, (some, (sum, decoded)) in enumerate(
+            zip(parts, in_threads(self._decoded, parts, self.threads), strict=True)
+        ):
             listen("prepare", done=done, total=len(parts), what="looking at a sample of the images")
             for id, image in zip(some.ids, decoded, strict=True):
                 seen.add(id, image)
-        return seen.looks()
+            sums.append(sum)
+        return seen.looks(digest(sums))
 
-    def _decoded(self, part: Part) -> list[UInt8[np.ndarray, "h w c"] | Bad]:
-        found = [self.decoder.decode(image) for image in self.format.fetch(self.storage, part)]
-        return [image if isinstance(image, Bad) else image.pixels for image in found]
+    def _decoded(self, part: Part) -> tuple[str, list[UInt8[np.ndarray, "h w c"] | Bad]]:
+        images = self.format.fetch(self.storage, part)
+        found = [self.decoder.decode(image) for image in images]
+        pixels = [image if isinstance(image, Bad) else image.pixels for image in found]
+        return digest(part.ids, *(image or b"" for image in images)), pixels
 
 
 def recorded(
@@ -64,7 +71,7 @@ def recorded(
     name = f"looks-{key}.json"
     if index.root.exists(name):
         told = json.loads(index.root.read(name))
-        return Looks(tuple(told["shape"]), told["channels"], tuple(told["mean"]), tuple(told["std"]))
+        return Looks(tuple(told["shape"]), told["channels"], tuple(told["mean"]), tuple(told["std"]), told["sample"])
     looks = made.looks(part, shards, listen)
     index.root.write(name, json.dumps(asdict(looks)).encode())
     return looks
@@ -85,9 +92,10 @@ def _drawn(part: JoinedPart, shards: Sequence[Indexed], format: Format) -> list[
         rows = np.argsort(draw, kind="stable")
         if format.dear:
             groups = places[rows, 0]
-            order = list(dict.fromkeys(groups.tolist()))
-            sizes = np.cumsum([int((groups == group).sum()) for group in order])
-            rows = rows[np.isin(groups, order[: int(np.searchsorted(sizes, each)) + 1])]
+            order, firsts, counted = np.unique(groups, return_index=True, return_counts=True)
+            drawn = np.argsort(firsts)  # a row group is drawn when the first of its rows is
+            enough = int(np.searchsorted(np.cumsum(counted[drawn]), each)) + 1
+            rows = rows[np.isin(groups, order[drawn[:enough]])]
         rows = np.sort(rows[:each])
         for some in _pieces(rows, places[rows, 0] if format.dear else np.arange(len(rows)) // AT_ONCE):
             parts.append(Part(shards[number].name, shards[number].stamp, [ids[i] for i in some.tolist()], places[some]))
@@ -126,11 +134,13 @@ class _Seen:
         self._sum += values.sum(0)
         self._squares += np.square(values).sum(0)
 
-    def looks(self) -> Looks:
+    def looks(self, sample: str) -> Looks:
         if self._shape is None:
             raise PoolError(f"no image of the sample can be read: {self._why}")
         channels = self._given or self._channels
         mean = self._sum / self._pixels
         std = np.sqrt(np.maximum(self._squares / self._pixels - np.square(mean), 0))
         std = np.where(std > 0, std / 255, 1.0)  # a channel that never varies would be divided by zero
-        return Looks(self._shape, channels, tuple((mean / 255)[:channels].tolist()), tuple(std[:channels].tolist()))
+        return Looks(
+            self._shape, channels, tuple((mean / 255)[:channels].tolist()), tuple(std[:channels].tolist()), sample
+        )

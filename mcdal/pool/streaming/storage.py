@@ -1,12 +1,10 @@
 """Where shards lie: a folder on this machine, or a bucket or server that fsspec can read."""
 
-import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,6 +13,7 @@ from urllib.parse import urlsplit
 
 from mcdal.errors import McdalError, PoolError
 from mcdal.pool.encoded import in_threads
+from mcdal.pool.streaming.walking import check_name, files_below, plain
 from mcdal.writing import write_atomically
 
 Result = TypeVar("Result")
@@ -63,7 +62,7 @@ class Storage:
                 common = common.rpartition("/")[0]
             return cls(common, tuple(sorted(root.removeprefix(f"{common}/") for root in roots)))
         root = _root(data)
-        alone = root.endswith((".parquet", ".tar")) and not ("://" not in root and Path(root).is_dir())
+        alone = root.lower().endswith((".parquet", ".tar")) and not ("://" not in root and Path(root).is_dir())
         if alone:
             parent, _, name = root.rpartition("/")
             return cls(parent, (name,))
@@ -85,25 +84,53 @@ class Storage:
     def files(self, suffix: str) -> list[StoredFile]:
         """All files below the root whose names end so, in the order of their names."""
         with self.reading():
-            if self.names:
-                chosen = [name for name in self.names if name.endswith(suffix)]
-                with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
-                    return list(threads.map(self.file, chosen))
-            found = self._found_here(suffix) if self.local is not None else self._found_there(suffix)
-            return sorted(found, key=lambda file: file.name)
+            found = self._given(suffix) if self.names else self._found(suffix)
+            return sorted({file.name: file for file in found}.values(), key=lambda file: file.name)
+
+    def _given(self, suffix: str) -> Iterator[StoredFile]:
+        """Files of a list, and all that lie in its folders. PoolError for what is neither."""
+        single = [name for name in self.names if name.lower().endswith(suffix)]
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
+            yield from threads.map(self.file, single)
+        for name in self.names:
+            if name.lower().endswith(suffix):
+                continue
+            if not self._is_folder(name):
+                raise PoolError(
+                    f"{self.url(name)} is neither a folder nor a {suffix} file: leave it out of source.data"
+                )
+            yield from (replace(file, name=f"{name}/{file.name}") for file in Storage(self.url(name)).files(suffix))
+
+    def _is_folder(self, name: str) -> bool:
+        if self.local is None:
+            return bool(self.system().isdir(self.url(name)))
+        if not (self.local / name).exists():
+            raise PoolError(f"{self.url(name)} does not exist: set source.data to where the shards lie")
+        return (self.local / name).is_dir()
+
+    def _found(self, suffix: str) -> Iterable[StoredFile]:
+        return self._found_here(suffix) if self.local is not None else self._found_there(suffix)
 
     def endings(self) -> set[str]:
         """Those of the names of the first few thousand files."""
-        names = iter(self.names)
-        if not self.names:
-            walk = (
-                os.walk(self.root, followlinks=True)
-                if self.local is not None
-                else self.system().walk(self.root, maxdepth=3)
-            )
-            names = (name for _, _, inside in walk for name in inside)
         with self.reading():
-            return {name[name.rfind(".") :].lower() for name in islice(names, LOOKED_AT) if "." in name}
+            return {name[name.rfind(".") :].lower() for name in islice(self._looked_at(), LOOKED_AT) if "." in name}
+
+    def _looked_at(self) -> Iterator[str]:
+        for name in self.names or ("",):
+            if name and not self._is_folder(name):
+                yield name
+            elif self.local is not None:
+                yield from (path.rpartition("/")[2] for path in files_below(self.url(name)))
+            else:
+                walk = self.system().walk(self.url(name), maxdepth=3)
+                yield from (file for _, _, inside in walk for file in inside)
+
+    def now(self, name: str) -> StoredFile:
+        """What the store tells of one file, not what a listing told before."""
+        if self.local is None:
+            self.system().invalidate_cache()
+        return self.file(name)
 
     def file(self, name: str) -> StoredFile:
         """What the store tells of one file."""
@@ -115,19 +142,18 @@ class Storage:
 
     def _found_here(self, suffix: str) -> Iterator[StoredFile]:
         assert self.local is not None
-        if not self.local.is_dir():
-            raise PoolError(f"the folder {self.root} does not exist: set source.data to where the shards lie")
-        for folder, _, names in os.walk(self.local, followlinks=True):
-            for name in names:
-                if name.endswith(suffix) and not name.startswith("."):
-                    yield self.file((Path(folder) / name).relative_to(self.local).as_posix())
+        for path in files_below(self.root):
+            name = path.rpartition("/")[2]
+            if name.lower().endswith(suffix) and not name.startswith("."):
+                check_name(path)
+                yield self.file(path[len(self.root) :].lstrip("/"))
 
     def _found_there(self, suffix: str) -> list[StoredFile]:
         system = self.system()
         system.invalidate_cache()
         start = self.path_of("")
         found = system.find(start, detail=True)
-        entries = {path[len(start) :].strip("/"): info for path, info in found.items() if path.endswith(suffix)}
+        entries = {path[len(start) :].strip("/"): info for path, info in found.items() if path.lower().endswith(suffix)}
         if all(info.get("size") is not None for info in entries.values()):
             return [told(name, info) for name, info in entries.items()]
         with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:  # a web server's page of links tells no sizes
@@ -184,14 +210,14 @@ class Storage:
             raise PoolError(f"{self.url(name)} does not exist: set source.data to where the shards lie") from None
         except PermissionError as error:
             advice = "change its permissions" if self.local is not None else "see docs/shards.md for credentials"
-            raise PoolError(f"{self.url(name)} may not be read ({_plain(error)}): {advice}") from None
+            raise PoolError(f"{self.url(name)} may not be read ({plain(error)}): {advice}") from None
         except OSError as error:
-            raise PoolError(f"{self.url(name)} cannot be read: {_plain(error)}") from error
+            raise PoolError(f"{self.url(name)} cannot be read: {plain(error)}") from error
         except Exception as error:
             # Clients of stores raise types of their own.
             if self.local is not None:
                 raise
-            raise PoolError(f"{self.url(name)} cannot be read: {type(error).__name__}: {_plain(error)}") from error
+            raise PoolError(f"{self.url(name)} cannot be read: {type(error).__name__}: {plain(error)}") from error
 
     def system(self) -> Any:
         """fsspec's file system. PoolError names the extra that a protocol needs."""
@@ -231,9 +257,14 @@ def _root(data: str | Path) -> str:
     if "://" not in text:
         return Path(text).expanduser().resolve().as_posix()
     parts = urlsplit(text)
-    if parts.username or parts.password or parts.query:
+    _, _, port = parts.netloc.partition(":")
+    secret = "@" in parts.netloc or not (
+        port.isdigit() or not port
+    )  # a password may hold a slash, and end the host there
+    if secret or parts.query:
+        shown = "..." if secret else f"{parts.netloc}{parts.path}"
         raise PoolError(
-            f"{parts.scheme}://{parts.hostname}{parts.path}: a URL with a user, a password or a query would be recorded with the "
+            f"{parts.scheme}://{shown}: a URL with a user, a password or a query would be recorded with the "
             "run: give it without them, and credentials in the environment (see docs/shards.md)"
         )
     return parts.path if parts.scheme == "file" else text.rstrip("/")
@@ -246,9 +277,3 @@ def told(name: str, info: dict[str, Any]) -> StoredFile:
         raise PoolError(f"{name}: the server does not tell its size: it must answer HEAD and range requests")
     mark = next((str(info[key]).strip('"') for key in STAMPS if info.get(key)), "")
     return StoredFile(name, int(size), f"{size}:{mark}")
-
-
-def _plain(error: Exception) -> str:
-    """What it says, without the queries of signed URLs."""
-    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
-    return re.sub(r"\?\S*", "", text)

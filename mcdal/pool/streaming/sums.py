@@ -26,13 +26,11 @@ def summed(index: Index, part: Part, images: Iterable[Bytes]) -> Iterator[Bytes]
 def _compare(index: Index, part: Part, sum: str) -> None:
     if index.carried:  # the index is out of reach
         return
-    name = record_of(part.shard, "sums")
-    of = f"{part.stamp} {hashlib.blake2b(part.places.tobytes(), digest_size=8).hexdigest()}"
+    name = record_of(part.shard, part.stamp, "sums")
+    of = hashlib.blake2b(part.places.tobytes(), digest_size=8).hexdigest()
     sums: dict[str, str] = json.loads(index.root.read(name)) if index.root.exists(name) else {}
     if of not in sums:
-        # What other stamps had is of no use any more.
-        kept = {key: value for key, value in sums.items() if key.startswith(f"{part.stamp} ")}
-        index.root.write(name, json.dumps({**kept, of: sum}).encode())
+        index.root.write(name, json.dumps({**sums, of: sum}).encode())
     elif sums[of] != sum:
         raise PoolError(
             f"the shard {part.shard} holds other bytes than when it was first read, although its stamp ({part.stamp}) is the "

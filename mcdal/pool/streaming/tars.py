@@ -1,5 +1,6 @@
 """WebDataset tars: members that share a name up to the first dot are one sample."""
 
+import copy
 import json
 import tarfile
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ class TarShards(Format):
 
     place: ClassVar[tuple[str, str]] = ("offset", "size")
 
-    def find(self, storage: Storage, listings: Storage, listen: Listener) -> list[Found]:
+    def find(self, storage: Storage, listings: Storage, again: bool, listen: Listener) -> list[Found]:
         return [Found(file.name, file.size, file.stamp) for file in storage.files(".tar")]
 
     def scan(self, storage: Storage, found: Found, listings: Storage) -> Entries:
@@ -39,7 +40,7 @@ class TarShards(Format):
                     _check_end(tar, file)
             except (tarfile.TarError, EOFError) as error:
                 raise PoolError(f"{storage.url(found.name)} is not a readable tar file: {error}") from error
-        stem = found.name.removesuffix(".tar")
+        stem = found.name[: -len(".tar")]
         ids = tuple(f"{stem}/{sample.key}" for sample in samples)
         places = np.array([(s.offset, s.size) for s in samples], dtype=np.int64).reshape(-1, 2)
         values = [sample.label for sample in samples]
@@ -68,7 +69,7 @@ class TarShards(Format):
         return [_whole(storage, part.shard, image, size) for image, (_, size) in zip(images, places, strict=True)]
 
     def _samples(self, url: str, tar: tarfile.TarFile) -> Iterator["_Sample"]:
-        members = (member for member in tar if member.isfile() and not _hidden(member.name))
+        members = (_resolved(url, tar, member) for member in tar if not member.isdir() and not _hidden(member.name))
         keys: set[str] = set()
         for key, group in groupby(members, key=lambda member: _split(member.name)[0]):
             if key in keys:
@@ -79,7 +80,12 @@ class TarShards(Format):
             yield self._sample(url, tar, key, list(group))
 
     def _sample(self, url: str, tar: tarfile.TarFile, key: str, members: list[tarfile.TarInfo]) -> "_Sample":
-        by_ending = {_split(member.name)[1]: member for member in members}
+        by_ending: dict[str, tarfile.TarInfo] = {}
+        for member in members:
+            ending = _split(member.name)[1]
+            if ending in by_ending:
+                raise PoolError(f"{url}: the sample {key!r} has two members that end in .{ending}: which one is meant?")
+            by_ending[ending] = member
         images = [e for e in by_ending if (e == self.ending if self.ending else f".{e}" in EXTENSIONS)]
         if len(images) != 1:
             wanted = f"member ending in .{self.ending}" if self.ending else "image"
@@ -124,10 +130,33 @@ def _hidden(name: str) -> bool:
     return PurePosixPath(name).name.startswith(".")
 
 
+def _resolved(url: str, tar: tarfile.TarFile, member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """A hard link as the member that it stands for, under its own name. PoolError for what is no file."""
+    if member.islnk():
+        try:
+            target = tar.getmember(member.linkname)
+            if target.islnk():
+                raise KeyError(member.linkname)
+        except KeyError:
+            raise PoolError(f"{url}: {member.name!r} is a link to {member.linkname!r}, which is not in it") from None
+        named = copy.copy(target)
+        named.name = member.name
+        return _resolved(url, tar, named)
+    if not member.isreg() or member.issparse():
+        kind = (
+            "a symbolic link" if member.issym() else "sparse" if member.issparse() else f"of the type {member.type!r}"
+        )
+        raise PoolError(f"{url}: {member.name!r} is {kind}: pack the files themselves (tar --dereference)")
+    return member
+
+
 def _check_end(tar: tarfile.TarFile, file: Any) -> None:
     """ReadError where the two blocks of zeros are missing that end a tar: Python's own reading passes over a cut."""
     last = tar.getmembers()[-1] if tar.getmembers() else None
-    file.seek(0 if last is None else last.offset_data + -(-last.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
+    size = (
+        0 if last is None or not last.isreg() else last.size
+    )  # a link has the size of what it stands for, and no bytes
+    file.seek(0 if last is None else last.offset_data + -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it is cut off, or damaged in the middle: its end is missing")
 

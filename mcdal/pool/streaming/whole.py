@@ -65,7 +65,7 @@ class WholeImages(Images):
         frame = self._reader.frame
         made = np.empty((len(chosen), *frame.shape, frame.channels), dtype=np.uint8)
         for shard, here in self._by_shard(chosen):
-            aside = self._bad.of(self._shards[shard].name)
+            aside = self._bad.of(self._shards[shard])
             rows = here.tolist()
             made[here] = frame.batch([self.ids[int(chosen[i])] for i in rows], [images[i] for i in rows], aside)
             aside.save()
@@ -99,24 +99,33 @@ class Asides:
     def __init__(self, reader: Reader, bad_images: BadImages):
         self._reader, self._bad_images = reader, bad_images
         self._of: dict[str, Aside] = {}
+        self._all: tuple[Quarantined, ...] = ()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type["Asides"], tuple[Reader, BadImages]]:
         return Asides, (self._reader, self._bad_images)
 
-    def of(self, shard: str) -> Aside:
+    def of(self, shard: Indexed) -> Aside:
         with self._lock:
-            if shard not in self._of:
-                self._of[shard] = Aside(self._reader.index, shard, self._bad_images)
-            return self._of[shard]
+            if shard.name not in self._of:
+                self._of[shard.name] = Aside(self._reader.index, shard.name, shard.stamp, self._bad_images)
+            return self._of[shard.name]
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:
-        return tuple(bad for aside in list(self._of.values()) for bad in aside.quarantined)
+        of = list(self._of.values())
+        if sum(map(len, of)) != len(
+            self._all
+        ):  # the same object as long as nothing comes: it is asked for after each batch
+            self._all = tuple(bad for aside in of for bad in aside.quarantined)
+        return self._all
 
-    def known(self, shards: Sequence[str]) -> tuple[Quarantined, ...]:
+    def known(self, shards: Sequence[Indexed]) -> tuple[Quarantined, ...]:
         """What earlier readings set aside in these."""
         there = self._reader.index.set_aside()
         return tuple(
-            bad for shard in shards if record_of(shard, "aside") in there for bad in self.of(shard).quarantined
+            bad
+            for shard in shards
+            if record_of(shard.name, shard.stamp, "aside") in there
+            for bad in self.of(shard).quarantined
         )
