@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -98,7 +99,9 @@ def identity(
 
 def _given(strategy: Strategy) -> dict[str, object]:
     """Its fields, and what is set beside them under a public name; not what it fills in by itself, such as its last losses."""
-    described = dataclasses.fields(strategy) if dataclasses.is_dataclass(strategy) else ()
-    fields = {f.name: f.init for f in described}
-    found = {name: getattr(strategy, name) for name, init in fields.items() if init}
+    described: tuple[dataclasses.Field[Any], ...] = (
+        dataclasses.fields(strategy) if dataclasses.is_dataclass(strategy) else ()
+    )
+    fields = {f.name for f in described}
+    found = {f.name: getattr(strategy, f.name) for f in described if f.init}
     return found | {n: v for n, v in vars(strategy).items() if n not in fields and not n.startswith("_")}
