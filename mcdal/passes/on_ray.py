@@ -126,12 +126,7 @@ def _ray() -> Any:
 def _start(ray: Any, options: Mapping[str, Any], weights: int) -> None:
     """A cluster of this machine alone."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    own = {
-        "address": "local",
-        "include_dashboard": False,
-        "object_store_memory": OBJECTS + 2 * weights,
-        "_node_ip_address": "127.0.0.1",  # its ports take orders from whoever reaches them
-    }
+    own = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECTS + 2 * weights}
     ray.init(**{**own, **options})
 
 
