@@ -70,6 +70,16 @@ class Numerics:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
+    def compiled(self, full: bool) -> AbstractContextManager[object]:
+        """Inside, compiled networks run as they are written unless the batch is full.
+
+        Each size would be compiled for itself, and from the ninth on none would be: what ran before would decide the last bits.
+        """
+        if full or not self.compile:
+            return nullcontext()
+        eager: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+        return eager
+
     @contextmanager
     def deterministic(self) -> Iterator[None]:
         """Inside, CUDA takes the same kernels in every run where there is a choice; afterwards its settings are as before.

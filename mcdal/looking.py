@@ -7,6 +7,7 @@ from mcdal.artifacts import Artifacts
 from mcdal.augment import Augmentation
 from mcdal.config import Config
 from mcdal.device import Numerics
+from mcdal.errors import ConfigError
 from mcdal.events import Listener, nobody
 from mcdal.features import Features
 from mcdal.measuring import measure, measure_features
@@ -36,6 +37,22 @@ class Looking:
     set_aside: Callable[[Sequence[Quarantined]], None]
     engine: Engine | None = None
     listen: Listener = nobody
+
+    def check(self) -> None:
+        """ConfigError where workers were asked for and nothing is measured in shards."""
+        if self.engine is None or isinstance(self.engine, Here):
+            return
+        why = None
+        if self.pool.sharded is None:
+            why = "this source gives no pool in shards (`shards` does): leave --workers and --on out, or read it as shards"
+        elif self.features is not None:
+            why = (
+                "the features of a frozen encoder or a file are measured in this process: leave --workers and --on out"
+            )
+        elif self.config.training.published_sampling:
+            why = "training.published_sampling measures all images in one random order: leave it, or --workers and --on, out"
+        if why:
+            raise ConfigError(f"workers measure a pool in shards, and there is nothing for them here: {why}")
 
     def rows(self, model: Model | None, strategy: Strategy, round: int, labels: Mapping[str, int], seed: int) -> Rows:
         """With the model of the last round; without one, what the strategy measures on the features alone."""

@@ -58,7 +58,8 @@ def run(
     """Plays the run, or what is left of it after an interruption; gives its id in the store in `out`.
 
     oracle: gives who answers for a pool; by default its true labels do. engine: who measures a pool in shards (`mcdal.passes`);
-    this process without it, to the same rows. The same plan in the same `out` is the same run.
+    this process without it, to the same rows; ConfigError where it would have nothing to do.
+    The same plan in the same `out` is the same run.
     Raises StoreError where the run exists with another configuration or other data, or is being played by another process.
     """
     out = Path(out)
@@ -118,6 +119,7 @@ class Run:
             self.engine,
             self.listen,
         )
+        self.looking.check()
         self.outcome = "done"
         self._standing: set[str] | None = None
         self.models = RoundModels(
@@ -128,6 +130,8 @@ class Run:
     def play(self) -> None:
         """Every round that is not finished: pick what to label, ask for it, train on all labels so far, record."""
         rounds = self.store.rounds(self.id)
+        for recorded in rounds:  # what a kill left between the record of a choice and the end of its files
+            self.artifacts.forget_passes(recorded.round)
         for round in range(len(self.sizes)):
             if round < len(rounds) and rounds[round].finished_at is not None:
                 continue

@@ -64,7 +64,7 @@ def measure(
             if embedding is not None:
                 chosen = view.positions[gathered.count : gathered.count + len(batch.ids)]
                 batch = replace(batch, embedding=torch.from_numpy(embedding[chosen]).to(batch.x.device))
-            with numerics.autocast():
+            with numerics.autocast(), numerics.compiled(len(batch.ids) == batch_size):
                 measured = strategy.measure(batch)
             gathered.add(measured, pool.task, len(batch.ids))
             listen("measure", done=gathered.count, total=len(pool))
@@ -220,7 +220,7 @@ def one_pass(
             else None
         )
         x = numerics.arrange(normalize(x if augment is None else augment(x), pool.mean, pool.std))
-        with numerics.autocast():
+        with numerics.autocast(), numerics.compiled(len(ids) == batch_size):
             output = model(x)
         yield Batch(ids, x, y, output)
 

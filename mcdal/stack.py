@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 from numpy.lib import format as npy
 
-from mcdal.errors import PoolError
+from mcdal.errors import PoolError, StoreError
 
 OPEN, MAPPED = 256, 2 << 30
 """Files that are mapped at once, and bytes of them: a process may hold some 1,000 files open."""
@@ -60,9 +60,12 @@ class Stack:
         self.dtype = made.dtype
 
     @staticmethod
-    def of_files(paths: Sequence[Path]) -> "Stack":
-        """Of .npy files, which stay on the disk. PoolError names the file that is none, or of another width or type."""
-        maps = _Maps()
+    def of_files(paths: Sequence[Path], holding: object = None) -> "Stack":
+        """Of .npy files, which stay on the disk. PoolError names the file that is none, or of another width or type.
+
+        holding: what keeps the files there; it lives as long as anybody reads them. StoreError where one has gone.
+        """
+        maps = _Maps(holding)
         return Stack([_File(Path(path), maps) for path in paths])
 
     def take(self, positions: Int[np.ndarray, " m"]) -> "Stack":
@@ -133,7 +136,8 @@ def on_disk(table: Matrix) -> bool:
 class _Maps:
     """Mapped files, of which the longest unused are closed: so their pages no longer count as memory of the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, holding: object = None) -> None:
+        self._holding = holding
         self._open: OrderedDict[Path, np.ndarray] = OrderedDict()
         self._bytes = 0
 
@@ -141,7 +145,10 @@ class _Maps:
         if path in self._open:
             self._open.move_to_end(path)
             return self._open[path]
-        table = np.asarray(np.load(path, mmap_mode="r"))
+        try:
+            table = np.asarray(np.load(path, mmap_mode="r"))
+        except FileNotFoundError as error:
+            raise _gone(path) from error
         self._bytes += table.nbytes
         while self._open and (len(self._open) >= OPEN or self._bytes > MAPPED):
             self._bytes -= self._open.popitem(last=False)[1].nbytes
@@ -168,6 +175,10 @@ class _File:
     def __getitem__(self, where: Any) -> np.ndarray:
         part: np.ndarray = self._maps.of(self.path)[where]
         return part
+
+
+def _gone(path: Path) -> StoreError:
+    return StoreError(f"{path} is not there any more: it was measured again since, or removed; read the newer results")
 
 
 def _name(table: Matrix) -> str:

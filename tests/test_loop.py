@@ -194,6 +194,15 @@ def test_a_finished_run_is_not_played_again(whole, monkeypatch):
     assert content(whole) == before
 
 
+def test_what_a_kill_left_of_a_pass_goes_when_the_run_is_continued(tmp_path):
+    folder = tmp_path / "runs" / play(tmp_path)
+    left = folder / "round_001" / "pass_margin"
+    left.mkdir()
+    (left / "part-0.parquet").write_bytes(b"measured")
+    play(tmp_path)
+    assert not left.exists() and (folder / "round_001").exists()
+
+
 def test_a_label_outside_the_classes_is_refused_before_it_is_recorded(tmp_path):
     oracle = lambda pool: ScriptedOracle(dict.fromkeys(pool.images.ids, 3), [12])  # noqa: E731
     with pytest.raises(PoolError, match=r"round 0: script labeled 'fake/\d+' as class 3, but there are classes 0 to 2"):

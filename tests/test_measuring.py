@@ -1,5 +1,7 @@
 """One pass over the pool: complete, in test-time form, by id; and the published sampling, flaws included."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from mcdal.augment import Augment
 from mcdal.errors import SelectionError
 from mcdal.measuring import evaluate, measure, select
 from mcdal.strategies.base import Strategy
+from mcdal.strategies.margin import Margin
 from mcdal.strategies.mcdal import MCDAL
-from mcdal.testing import NUMERICS, fake_trained
+from mcdal.testing import NUMERICS, FakeModel, fake_pool, fake_trained
 from mcdal.values import Measurement, Picks
 
 
@@ -103,3 +106,31 @@ def test_evaluate_counts_every_test_image_once():
     assert found[30]["test/accuracy/class 1"] == pytest.approx(recall[1])
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(test.y)).item()
     assert found[30]["test/loss"] == pytest.approx(loss, rel=1e-5)
+
+
+class Compiled(FakeModel):
+    """Says how often its encoder is compiled."""
+
+    times = 0
+
+    def compile(self, **options):
+        def backend(graph, _):
+            self.times += 1
+            return graph
+
+        if self.encoder._compiled_call_impl is None:
+            self.encoder.compile(backend=backend, **options)
+
+
+@pytest.mark.slow  # the compiler takes seconds to import
+def test_only_full_batches_run_compiled():
+    """Else each size of a last batch would be compiled, the ninth and all that follow run plainly: by the order of shards."""
+    torch.manual_seed(0)
+    model, plain = Compiled(3), FakeModel(3)
+    plain.load_state_dict(model.state_dict())
+    compiling = replace(NUMERICS, compile=True)
+    for n in range(17, 28):
+        pool = fake_pool(n)
+        rows = measure(model, pool, {}, Margin(), numerics=compiling, batch_size=8)
+        np.testing.assert_allclose(rows.score, measure(plain, pool, {}, Margin(), numerics=NUMERICS).score, rtol=1e-9)
+    assert model.times == 1

@@ -40,6 +40,10 @@ class MonteCarloDropout:
         self.passes, self.rate = passes, rate
         self._model: Model | None = None
 
+    def seeds(self) -> dict[str, int]:
+        """What the masks follow from."""
+        return {} if self._model is None else {"masks": self._seed}
+
     def attach(self, model: Model, task: Task) -> None:
         """Draws the seed of the masks from torch's global random state."""
         self._layers = {n: m for n, m in model.named_modules() if isinstance(m, _DropoutNd) and m.p > 0}

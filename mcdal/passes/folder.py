@@ -17,12 +17,17 @@ from filelock import FileLock, Timeout
 from mcdal.errors import StoreError
 from mcdal.writing import write_atomically
 
+WHOLE_OR_NOT_AT_ALL = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "memory"})
+"""Object stores: half a file is never seen there."""
+
 
 class Folder(ABC):
     """Files by name, each written whole or not at all. It travels to workers (pickled)."""
 
     everywhere: bool
     """Whether every machine sees the same files under this address."""
+    only_here = False
+    """Whether no other process sees them at all."""
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None: ...
@@ -57,7 +62,11 @@ class Folder(ABC):
 
 def folder_of(where: Path | str) -> Folder:
     """By its path, or by an address such as s3://bucket/pass."""
-    return RemoteFolder(where) if isinstance(where, str) and "://" in where else LocalFolder(Path(where))
+    if not isinstance(where, str) or "://" not in where:
+        return LocalFolder(Path(where))
+    if where.startswith(("file://", "local://")):
+        return LocalFolder(Path(fsspec.core.url_to_fs(where)[1]))
+    return RemoteFolder(where)
 
 
 class LocalFolder(Folder):
@@ -118,16 +127,20 @@ class LocalFolder(Folder):
 class RemoteFolder(Folder):
     """Object stores take a file whole or not at all; elsewhere it is written under another name and moved."""
 
-    everywhere = True
-
     def __init__(self, address: str):
         self.address = address.rstrip("/")
+        self._kind = address.partition("://")[0].rpartition("::")[2]
+        self.only_here = self._kind == "memory"
+        self.everywhere = not self.only_here
         self._copies: Path | None = None
 
     def write(self, name: str, content: bytes) -> None:
         files, path = self._files()
-        beside = f"{path}/{name}.{uuid.uuid4().hex[:8]}.part"
         try:
+            if self._kind in WHOLE_OR_NOT_AT_ALL:  # where moving is copying once more
+                files.pipe_file(f"{path}/{name}", content)
+                return
+            beside = f"{path}/{name}.{uuid.uuid4().hex[:8]}.part"
             files.makedirs(path, exist_ok=True)
             files.pipe_file(beside, content)
             files.mv(beside, f"{path}/{name}")
@@ -185,7 +198,7 @@ class RemoteFolder(Folder):
         return found
 
     def __getstate__(self) -> dict[str, object]:
-        return {"address": self.address, "_copies": None}
+        return {**vars(self), "_copies": None}
 
     def __str__(self) -> str:
         return self.address

@@ -48,14 +48,15 @@ def measure_shards(
 
     workers: processes of this machine; 1 measures in this one. engine: who measures instead, such as `OnRay(...)`; "ray" is
     `OnRay()`. kept: how vectors and probabilities are stored. about: more that the rows depend on and that neither model nor
-    shards tell, such as how images are normalised; files that differ in it are stale.
+    shards tell, such as how images are normalised, or a field of the strategy that cannot be compared; files that differ in it
+    are stale.
     """
     if workers < 1:
         raise ConfigError(f"workers = {workers}: give at least 1")
     numerics = numerics or resolve(choose_device("auto"))
     where, shards = folder_of(folder), sharded.shards
     _refuse_doubles(shards)
-    common = {**common_tags(model, strategy, numerics, seed, window, kept), **(about or {})}
+    common = common_tags(model, strategy, numerics, seed, window, kept, about or {})
     job = Job(model, strategy, sharded, common, numerics, batch_size, seed, window, kept)
     with where.alone():
         done = _kept(where, shards, common, listen)

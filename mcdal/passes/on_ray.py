@@ -13,9 +13,11 @@ from mcdal.passes.engine import TRIES, Engine, Tries
 from mcdal.passes.folder import Folder, LocalFolder
 from mcdal.passes.progress import Progress
 from mcdal.passes.ray_actor import Actor, Sight
-from mcdal.passes.shard_files import write
+from mcdal.passes.shard_files import refuse_unseen, write
+from mcdal.passes.travel import pack_any
+from mcdal.passes.watch import Watch
 from mcdal.passes.work import Job
-from mcdal.pool.sharded import Shard
+from mcdal.pool.sharded import Shard, Sharded
 from mcdal.ray_cluster import Room, connected, first_line, imported_ray, room
 
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -43,6 +45,8 @@ class OnRay(Engine):
     """Whether the cluster starts nodes for actors that wait: `workers` are then asked for, whatever there is now."""
     patience: float = 120.0
     """Seconds without any actor after which the pass gives up and says what the cluster has. Give minutes where nodes start."""
+    longest: float | None = None
+    """Seconds on one shard after which an actor is started again and the shard given to another; None: it is told of, no more."""
     shared: bool | None = None
     """Whether actors see the folder and write into it; None: they look. Else results come to this process, which writes them."""
     init: Mapping[str, Any] = field(default_factory=dict)
@@ -53,6 +57,8 @@ class OnRay(Engine):
             raise ConfigError("autoscaling asks for actors that have no room yet: say how many with workers")
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"workers = {self.workers}: give at least 1")
+        if self.longest is not None and not self.longest > 0:
+            raise ConfigError(f"longest = {self.longest}: give seconds above 0, or None")
 
     def measure(self, job: Job, folder: Folder, shards: Sequence[Shard], progress: Progress) -> None:
         if not shards:
@@ -68,7 +74,7 @@ class OnRay(Engine):
             held = ray.put(packed)
             actors = [kind.remote(held, folder, token) for _ in range(count)]
             try:
-                _Crew(ray, actors, folder, deque(shards), progress, self.patience).work()
+                _Crew(ray, actors, job.sharded, folder, deque(shards), progress, self.patience, self.longest).work()
             finally:
                 for actor in actors:
                     ray.kill(actor)
@@ -106,12 +112,16 @@ class _Crew:
 
     ray: Any
     actors: list[Any]
+    sharded: Sharded
     folder: Folder
     waiting: deque[Shard]
     progress: Progress
     patience: float
+    longest: float | None
     tries: Tries = field(default_factory=Tries)
     born_dead: int = 0
+    reason: Exception | None = None
+    """Why the last actor that could not begin did not."""
 
     def work(self) -> None:
         # Nobody is given a shard before it has its model: an actor that waits for room would keep it.
@@ -119,6 +129,8 @@ class _Crew:
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, Shard]] = {}
         self._names: dict[Any, str] = {}
+        self._watch, self._hung = Watch(self.longest), dict[Any, str]()
+        self._seen_by: set[str] = set()
         seen = time.monotonic()
         while self.waiting or self._busy:
             while self._idle and self.waiting:
@@ -126,6 +138,7 @@ class _Crew:
             done, _ = self.ray.wait([*self._coming, *self._busy], num_returns=1, timeout=SECONDS_BETWEEN_LOOKS)
             for call in done:
                 self._answered(call)
+            self._look_for_the_hung()
             if self._idle or self._busy:
                 seen = time.monotonic()
             elif time.monotonic() - seen > self.patience or not self._coming:
@@ -134,7 +147,21 @@ class _Crew:
     def _give(self, actor: Any) -> None:
         shard = self.waiting.popleft()
         self.progress.began(self._names[actor])
-        self._busy[actor.measure.remote(shard)] = actor, shard
+        carried = None if self.sharded.everywhere else pack_any(self.sharded.carrying([shard]))
+        self._busy[actor.measure.remote(shard, carried)] = actor, shard
+        self._watch.heard(self._names[actor])
+
+    def _look_for_the_hung(self) -> None:
+        for actor, shard in self._busy.values():
+            name = self._names[actor]
+            if name in self._hung:
+                continue
+            said, over = self._watch.of(name, shard.name, "has been at")
+            if said:
+                self.progress.notice(said)
+            if over:
+                self._hung[name] = over
+                self.ray.kill(actor, no_restart=False)
 
     def _answered(self, call: Any) -> None:
         if call in self._coming:
@@ -147,7 +174,7 @@ class _Crew:
         except McdalError as error:  # put into words for a person: it would fail everywhere
             raise _plain(error) from None
         except self.ray.exceptions.RayActorError as error:
-            self._again(name, shard, f"{name} was lost ({first_line(error)})")
+            self._again(name, shard, self._hung.pop(name, "") or f"{name} was lost ({first_line(error)})")
             self._await(actor)
             return
         except self.ray.exceptions.RayError as error:
@@ -155,6 +182,9 @@ class _Crew:
         else:
             if files is not None:
                 write(self.folder, files)
+            elif name not in self._seen_by:
+                refuse_unseen(self.folder, shard.name, name)
+                self._seen_by.add(name)
             self.progress.finished(name, shard)
         self._idle.append(actor)
 
@@ -163,8 +193,9 @@ class _Crew:
             sight: Sight = self.ray.get(call)
         except self.ray.exceptions.RayError as error:
             self.born_dead += 1
+            self.reason = error
             if self.born_dead >= TRIES and not (self._idle or self._busy):
-                raise StoreError(f"actors end before they measure anything, the last one: {error}") from error
+                self._give_up()
             return
         self._names.setdefault(actor, f"{sight.machine} {len(self._names)}")
         self._idle.append(actor)
@@ -179,6 +210,8 @@ class _Crew:
         self._coming[actor.ready.options(max_task_retries=-1).remote()] = actor
 
     def _give_up(self) -> None:
+        if self.reason is not None:
+            raise StoreError(f"actors end before they measure anything, the last one: {self.reason}") from self.reason
         free = {name: n for name, n in self.ray.available_resources().items() if name in ("CPU", "GPU", "memory")}
         raise StoreError(
             f"no actor could start on the Ray cluster for {self.patience:.0f} s: {len(self._coming)} wait, and free are {free}; "

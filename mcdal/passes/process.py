@@ -4,6 +4,7 @@ import _thread
 import json
 import os
 import queue
+import shutil
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mcdal.errors import McdalError
 from mcdal.passes.folder import folder_of
 from mcdal.passes.shard_files import write
 from mcdal.passes.work import Worker, unpacked
@@ -25,10 +27,13 @@ def main() -> None:
     """Ends when its input does, whatever it is doing: who started it has gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches who started it, who will say so
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # not at once: half a file is removed on the way
-    job, number = sys.argv[1:]
-    speak = _Mouth()
-    worker = Worker(unpacked(Path(job).read_bytes(), int(number)))
-    orders = _orders()
+    job, slot = sys.argv[1:]
+    speak, orders = _Mouth(), _orders(Path(job).parent)
+    try:
+        worker = Worker(unpacked(Path(job).read_bytes(), int(slot)))
+    except McdalError as error:  # put into words for a person
+        speak.say("failed", kind=type(error).__name__, text=str(error))
+        return
     speak.say("ready")
     while True:
         order = orders.get()
@@ -64,13 +69,17 @@ class _Mouth:
             self.say("progress", rows=fields["done"])
 
 
-def _orders() -> "queue.Queue[dict[str, Any]]":
-    """Read in a thread of its own, so that the end of the input is seen while a shard is measured."""
+def _orders(own: Path) -> "queue.Queue[dict[str, Any]]":
+    """Read in a thread of its own, so that the end of the input is seen while a shard is measured.
+
+    own: the folder of the pass on this machine, with the weights; it goes with who would have removed it.
+    """
     orders: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def read(lines: Iterable[str]) -> None:
         for line in lines:
             orders.put(json.loads(line))
+        shutil.rmtree(own, ignore_errors=True)
         _thread.interrupt_main(signal.SIGTERM)
         time.sleep(SECONDS_TO_STOP)
         os._exit(1)  # it is deep in a computation that takes no notice

@@ -19,10 +19,13 @@ from mcdal.errors import ConfigError, McdalError, StoreError
 from mcdal.passes.engine import TRIES, Engine, Tries
 from mcdal.passes.folder import Folder
 from mcdal.passes.progress import Progress
+from mcdal.passes.shard_files import refuse_unseen
+from mcdal.passes.watch import Watch
 from mcdal.passes.work import Job
 from mcdal.pool.sharded import Shard
 
 SECONDS_TO_STOP = 5.0
+SECONDS_BETWEEN_LOOKS = 1.0
 PACKAGE = Path(__file__).resolve().parents[2]
 START = f"import sys; sys.path.append({str(PACKAGE)!r}); from mcdal.passes.process import main; main()"
 LAST_WORDS = 2_000
@@ -33,17 +36,23 @@ class Processes(Engine):
     """A process that dies is replaced, and its shard measured by another. They end with this process, however it ends.
 
     workers: how many. threads: of each; by default the processors of this machine are shared out. Of several accelerators each
-    process takes the next one.
+    process takes the next one, from that of the pass on. longest: seconds without any progress after which a process is ended
+    and its shard given to another; None: it is told of, no more.
     """
 
     workers: int
     threads: int | None = None
+    longest: float | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ConfigError(f"workers = {self.workers}: give at least 1")
+        if self.longest is not None and not self.longest > 0:
+            raise ConfigError(f"longest = {self.longest}: give seconds above 0, or None")
 
     def measure(self, job: Job, folder: Folder, shards: Sequence[Shard], progress: Progress) -> None:
+        if folder.only_here:
+            raise ConfigError(f"{folder} is seen by this process alone: give a folder, or measure without workers")
         if not shards:
             return
         with tempfile.TemporaryDirectory(prefix="mcdal-pass-", ignore_cleanup_errors=True) as own:
@@ -52,7 +61,7 @@ class Processes(Engine):
             at_once = min(self.workers, len(shards))
             share = str(max(1, (os.cpu_count() or 1) // at_once))
             threads = str(self.threads) if self.threads else os.environ.get("OMP_NUM_THREADS", share)
-            _Crew(path, folder, deque(shards), at_once, threads, progress).work()
+            _Crew(path, folder, deque(shards), at_once, threads, progress, Watch(self.longest)).work()
 
 
 @dataclass
@@ -60,11 +69,15 @@ class _Child:
     """A process, and the shard in its hand."""
 
     number: int
+    slot: int
+    """Of those at work at once; decides on which accelerator."""
     process: "subprocess.Popen[str]"
     log: Path
     shard: Shard | None = None
     ready: bool = False
     """Whether it has its model."""
+    hung: str = ""
+    """Why it was ended."""
 
     @property
     def name(self) -> str:
@@ -94,6 +107,7 @@ class _Crew:
     at_once: int
     threads: str
     progress: Progress
+    watch: Watch
     children: dict[int, _Child] = field(default_factory=dict)
     tries: Tries = field(default_factory=Tries)
     born_dead: int = 0
@@ -101,24 +115,29 @@ class _Crew:
     def work(self) -> None:
         self._heard: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
         self._number = 0
+        self._seen = False
         try:
             while self.waiting or any(child.shard for child in self.children.values()):
                 while self.waiting and len(self.children) < self.at_once:
                     self._begin()
-                self._hear(*self._heard.get())
+                with contextlib.suppress(queue.Empty):
+                    self._hear(*self._heard.get(timeout=SECONDS_BETWEEN_LOOKS))
+                self._look_for_the_hung()
         finally:
             self._stop()
 
     def _begin(self) -> None:
         number, self._number = self._number, self._number + 1
+        slot = min(set(range(self.at_once)) - {child.slot for child in self.children.values()})
         log = self.own / f"{number}.log"
         with log.open("w", encoding="utf-8") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START, str(self.own / "job"), str(number)],
+                [sys.executable, "-P", "-c", START, str(self.own / "job"), str(slot)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8",
                 errors="replace", env={**os.environ, "OMP_NUM_THREADS": self.threads},
             )  # fmt: skip
-        self.children[number] = _Child(number, process, log)
+        self.children[number] = _Child(number, slot, process, log)
+        self.watch.heard(self.children[number].name)
         assert process.stdout is not None
         threading.Thread(target=self._read, args=(number, process.stdout), daemon=True).start()
 
@@ -133,6 +152,7 @@ class _Crew:
 
     def _hear(self, number: int, said: dict[str, Any] | None) -> None:
         child = self.children[number]
+        self.watch.heard(child.name)
         if said is None:
             self._died(child)
         elif said["said"] == "progress":
@@ -145,9 +165,24 @@ class _Crew:
             self._give(child)
         elif said["said"] == "done":
             assert child.shard is not None
+            if not self._seen:
+                refuse_unseen(self.folder, child.shard.name, child.name)
+                self._seen = True
             self.progress.finished(child.name, child.shard)
             child.shard = None
             self._give(child)
+
+    def _look_for_the_hung(self) -> None:
+        for child in self.children.values():
+            if child.hung or (child.ready and child.shard is None):
+                continue
+            what = f"the shard {child.shard.name}" if child.shard else "its model"
+            said, over = self.watch.of(child.name, what, "has made no progress with")
+            if said:
+                self.progress.notice(said)
+            if over and child.shard:  # to begin takes as long as it takes
+                child.hung = over
+                child.process.kill()
 
     def _give(self, child: _Child) -> None:
         """The next shard. Where there is none it waits: another's may come back."""
@@ -175,7 +210,7 @@ class _Crew:
         code = child.process.wait()
         child.close()
         del self.children[child.number]
-        why = f"its process ended {_how(code)}; it said: {_last_words(child.log)}"
+        why = child.hung or f"its process ended {_how(code)}; it said: {_last_words(child.log)}"
         if not child.ready:
             self.born_dead += 1
             if self.born_dead >= TRIES:

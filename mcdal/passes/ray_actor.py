@@ -32,9 +32,9 @@ class Actor:
         """When the model is there."""
         return self._sight
 
-    def measure(self, shard: Shard) -> dict[str, bytes] | None:
-        """Content by file name, for the driver to write; None where it is written already."""
-        files = self._worker.measure(shard)
+    def measure(self, shard: Shard, carried: bytes | None) -> dict[str, bytes] | None:
+        """Content by file name, for the driver to write; None where it is written already. carried: see `Worker.measure`."""
+        files = self._worker.measure(shard, carried=carried)
         if not self._sight.writes:
             return files
         write(self._folder, files)

@@ -88,7 +88,7 @@ def _column(measured: Measured, name: str, keep: Bool[np.ndarray, " n"]) -> Floa
         raise StoreError(f"{measured.folder}: {name} differs from shard to shard in its length; remove the folder")
     files = [measured.folder.local(array.file) for array in arrays]
     if len({array.dtype for array in arrays}) == 1:
-        stack = Stack.of_files(files)
+        stack = Stack.of_files(files, holding=measured.folder)
         return stack if keep.all() else stack.take(np.flatnonzero(keep))
     path = measured.folder.scratch() / f"joined.{_key(measured, keep)}.{name}.npy"
     if not path.exists():

@@ -7,6 +7,7 @@ there, nothing is.
 
 import io
 import json
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from mcdal.errors import StoreError
 from mcdal.passes.folder import Folder
 from mcdal.passes.tags import Tags, key_of
 from mcdal.pool.base import Quarantined
@@ -28,6 +30,7 @@ COLUMNS = ("vector", "probabilities")
 ROWS_AT_ONCE = 65_536
 ABOUT = b"mcdal"
 LONGEST = 100
+WAITS = (0.1, 0.4, 1.5, 3.0, 10.0, 15.0)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,19 @@ def write(folder: Folder, files: Mapping[str, bytes]) -> None:
     """In their order."""
     for name, content in files.items():
         folder.write(name, content)
+
+
+def refuse_unseen(folder: Folder, shard: str, who: str) -> None:
+    """StoreError where this process does not see what another wrote. A shared disk may take a while to show it."""
+    for seconds in (*WAITS, None):
+        if folder.read(file_of(shard)) is not None:
+            return
+        if seconds is not None:
+            time.sleep(seconds)
+    raise StoreError(
+        f"{who} wrote {file_of(shard)} into {folder}, and here it is not to be seen: give a folder that all share, or an "
+        "address that leads all of them to the same place"
+    )
 
 
 def sweep(folder: Folder, used: set[str]) -> None:

@@ -2,38 +2,47 @@
 
 import dataclasses
 import hashlib
-import inspect
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from mcdal.device import Numerics
+from mcdal.errors import ConfigError
 from mcdal.models.base import Model
+from mcdal.passes.digest import Digest, UnknownError
 from mcdal.pool.sharded import Shard
 from mcdal.strategies.base import Strategy
 from mcdal.version import __version__
 
 Tags = Mapping[str, str]
-FORMAT = "1"
-PLAIN = (bool, int, float, str, type(None))
+FORMAT = "2"
 
 
 def common_tags(
-    model: Model, strategy: Strategy, numerics: Numerics, seed: int, window: tuple[int, int] | None, kept: str
+    model: Model,
+    strategy: Strategy,
+    numerics: Numerics,
+    seed: int,
+    window: tuple[int, int] | None,
+    kept: str,
+    about: Tags,
 ) -> dict[str, str]:
-    """Of every shard of a pass. Neither batch size nor number of workers nor labels are here: no row depends on them."""
+    """Of every shard of a pass. Neither batch size nor number of workers nor labels are here: no row depends on them.
+
+    about: more that they depend on; what has the name of a field of the strategy speaks for that field.
+    """
     return {
         "format": FORMAT,
         "mcdal": __version__,
         "strategy": type(strategy).__name__,
-        "measured_by": identity(model, strategy, numerics.dtype),
+        "measured_by": identity(model, strategy, numerics.dtype, about),
         "numerics": f"{numerics.device.type} {numerics.precision}",
         "seed": str(seed),
         "window": str(window),
         "kept": kept,
+        **about,
     }
 
 
@@ -52,61 +61,47 @@ def differing(kept: Tags, wanted: Tags) -> list[str]:
     return sorted(name for name in {*kept, *wanted} if kept.get(name) != wanted.get(name))
 
 
-def identity(model: Model, strategy: Strategy, dtype: torch.dtype = torch.float32) -> str:
-    """A digest of the model's weights and of the strategy: its fields, networks and seeds, and the code of people's own classes.
+def identity(
+    model: Model, strategy: Strategy, dtype: torch.dtype = torch.float32, told: Collection[str] = frozenset()
+) -> str:
+    """A digest of the model and of the strategy: weights, fields, networks and seeds, and the code of people's own classes.
 
-    dtype: that of the weights when they measure, so that a model is the same before and after it is placed.
+    dtype: that of the weights when they measure, so that a model is the same before and after it is placed. told: fields of the
+    strategy that are told otherwise.
 
-    Optimizers and what a strategy remembers of its last steps, in tensors and lists, are left out: the same before and after a
-    pass.
+    Of a strategy only what it is given, its networks and its `seeds` count: the same after training, after a training that was
+    continued, and after a pass. ConfigError names the field that nobody can compare.
     """
-    sha = hashlib.sha256()
-    _feed_class(sha, type(model))
-    sha.update(re.sub(r"0x[0-9a-f]+", "", repr(model)).encode())
-    _feed_state(sha, model.state_dict(), dtype)
-    _feed_class(sha, type(strategy))
-    sha.update(repr(sorted(_plain(strategy))).encode())
+    digest = Digest(dtype)
+    digest.module(model)
+    digest.kind(type(strategy))
+    for name, value in sorted(_given(strategy).items()):
+        if name in told:
+            continue
+        digest.say(name)
+        try:
+            digest.value(value)
+        except UnknownError as error:
+            raise ConfigError(
+                f"strategy.{name} holds {error}, of which nobody can tell whether it is the same the next time: give numbers, "
+                f"texts, tensors, functions or networks, or say what it is with about={{{name!r}: ...}}"
+            ) from error
     for name, part in sorted(strategy.state().items()):
-        if not isinstance(part, torch.optim.Optimizer):
-            sha.update(name.encode())
-            _feed_state(sha, part.state_dict(), dtype)
-    return sha.hexdigest()[:24]
+        if isinstance(part, nn.Module):
+            digest.say(name)
+            digest.module(part)
+        elif not isinstance(part, torch.optim.Optimizer):
+            digest.say(name)
+            digest.state(part.state_dict())
+    digest.say(*sorted(strategy.seeds().items()))
+    return digest.text()
 
 
-def _feed_state(sha: "hashlib._Hash", state: Mapping[str, Any], dtype: torch.dtype) -> None:
-    for name, value in state.items():
-        if isinstance(value, Tensor):
-            plain = value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
-            sha.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
-            sha.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-        elif isinstance(value, Mapping):
-            sha.update(name.encode())
-            _feed_state(sha, value, dtype)
-        else:
-            sha.update(f"{name} {value!r}".encode())
-
-
-def _feed_class(sha: "hashlib._Hash", kind: type) -> None:
-    """Its name; of somebody's own, which may be edited between two passes, the source as well."""
-    for base in kind.__mro__:
-        sha.update(base.__qualname__.encode())
-        if base.__module__.split(".")[0] not in ("mcdal", "builtins", "torch", "abc", "typing"):
-            try:
-                sha.update(inspect.getsource(base).encode())
-            except (OSError, TypeError):  # typed into a session: there is no file to read
-                continue
-
-
-def _plain(part: object, path: str = "", depth: int = 3) -> list[tuple[str, str]]:
-    """Numbers and texts that an object holds, and those that its parts hold.
-
-    Not those of parts that a dataclass fills by itself: how the last choice went is kept there.
-    """
-    filled = {f.name for f in dataclasses.fields(part) if not f.init} if dataclasses.is_dataclass(part) else set()
-    found: list[tuple[str, str]] = []
-    for name, value in vars(part).items():
-        if isinstance(value, PLAIN) or (isinstance(value, tuple) and all(isinstance(v, PLAIN) for v in value)):
-            found.append((path + name, repr(value)))
-        elif depth and name not in filled and hasattr(value, "__dict__") and not callable(value):
-            found += _plain(value, f"{path}{name}.", depth - 1)
-    return found
+def _given(strategy: Strategy) -> dict[str, object]:
+    """Its fields, and what is set beside them under a public name; not what it fills in by itself, such as its last losses."""
+    described: tuple[dataclasses.Field[Any], ...] = (
+        dataclasses.fields(strategy) if dataclasses.is_dataclass(strategy) else ()
+    )
+    fields = {f.name for f in described}
+    found = {f.name: getattr(strategy, f.name) for f in described if f.init}
+    return found | {n: v for n, v in vars(strategy).items() if n not in fields and not n.startswith("_")}

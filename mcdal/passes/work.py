@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mcdal.device import Numerics
-from mcdal.errors import PoolError
+from mcdal.errors import ConfigError, PoolError
 from mcdal.events import Listener, nobody
 from mcdal.measuring import measure
 from mcdal.models.base import Model
@@ -47,11 +47,11 @@ class Job:
 PLAIN = ("common", "numerics", "batch_size", "seed", "window", "kept")
 
 
-def unpacked(content: bytes, number: int = 0) -> Job:
-    """What `Job.packed` made, for the worker of this number: of several accelerators each worker takes another."""
+def unpacked(content: bytes, slot: int = 0) -> Job:
+    """What `Job.packed` made, for the worker in this slot: of several accelerators each takes another."""
     path, networks, sharded, plain = pickle.loads(content)
     sys.path += [folder for folder in path if folder not in sys.path]
-    numerics = on_own_device(plain["numerics"], number)
+    numerics = on_own_device(plain["numerics"], slot)
     model, strategy = unpack(networks, numerics.device)
     return Job(model, strategy, pickle.loads(sharded), **{**plain, "numerics": numerics})
 
@@ -65,10 +65,15 @@ class Worker:
             if isinstance(part, nn.Module):
                 part.to(job.numerics.device)
 
-    def measure(self, shard: Shard, listen: Listener = nobody) -> dict[str, bytes]:
-        """Content by file name. PoolError where the shard does not hold what it held when it was listed."""
-        job = self._job
-        pool = job.sharded.pool(shard)
+    def measure(self, shard: Shard, listen: Listener = nobody, carried: bytes | None = None) -> dict[str, bytes]:
+        """Content by file name. PoolError where the shard does not hold what it held when it was listed.
+
+        carried: what `pack_any` made of `Sharded.carrying` for this shard, used where it cannot be opened without.
+        """
+        job, sharded = self._job, self._job.sharded
+        if carried is not None and not sharded.reaches(shard):
+            sharded = pickle.loads(carried)
+        pool = sharded.pool(shard)
         # No label goes along: which rows have one is looked up when something is chosen, and changes no measurement.
         rows = measure(
             job.model, pool, {}, job.strategy, numerics=job.numerics, batch_size=job.batch_size, seed=job.seed,
@@ -99,8 +104,14 @@ def _without(rows: Rows, quarantined: tuple[Quarantined, ...]) -> Rows:
     return rows.take(np.array([i for i, id in enumerate(rows.ids) if id not in bad], dtype=np.int64))
 
 
-def on_own_device(numerics: Numerics, number: int) -> Numerics:
-    """The arithmetic of the job on the accelerator of the worker with this number, where there are several."""
+def on_own_device(numerics: Numerics, slot: int) -> Numerics:
+    """The arithmetic of the job on the accelerator of this slot: from the job's own on, and round again after the last."""
     if numerics.device.type != "cuda":
         return numerics
-    return replace(numerics, device=torch.device("cuda", number % torch.cuda.device_count()))
+    count = torch.cuda.device_count()
+    if count == 0:
+        raise ConfigError(
+            "the pass is to compute on a GPU, and a worker's machine has none that CUDA can use: say device cpu, give actors a "
+            "GPU (OnRay(gpus=1)), or mend the driver there"
+        )
+    return replace(numerics, device=torch.device("cuda", ((numerics.device.index or 0) + slot) % count))

@@ -7,6 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Int
 
+from mcdal.errors import SelectionError
 from mcdal.selection.top import at_random, uniforms
 from mcdal.streams import stream
 from mcdal.values import Picks, Rows
@@ -55,9 +56,21 @@ def in_parts(choose: Choose, rows: Rows, budget: int, parts: Parts, seed: int) -
     if not parts.again:
         return _in_turn([picks for picks, _ in picked])
     found = np.concatenate([positions for _, positions in picked])
+    if len(found) > max(parts.room, budget):
+        return _again(choose, rows.take(np.sort(np.concatenate([known, found]))), budget, parts, seed)
     rest = np.setdiff1d(rows.free(), found)
     others = drawn(rows, rest, max(parts.room, budget) - len(found), stream(seed, "others"))
     return _chosen(choose, rows, known, np.concatenate([found, others]), budget)[0]
+
+
+def _again(choose: Choose, rows: Rows, budget: int, parts: Parts, seed: int) -> Picks:
+    """Among what so many parts picked that they are more than there is room for: in parts once more."""
+    if parts.room < 2:
+        raise SelectionError(
+            "search.memory_gib and search.minutes leave room for one row at a time: raise them, or take search.how = exact"
+        )
+    fewer = Parts.of(len(rows.free()), parts.labeled, budget, parts.room)
+    return in_parts(choose, rows, budget, fewer, stream(seed, "again"))
 
 
 def drawn(rows: Rows, among: Positions, count: int, seed: int) -> Positions:

@@ -1,5 +1,6 @@
 """What the strategies share that ask the same network under several draws of its weights by dropout."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -34,6 +35,9 @@ class ByDropout(Strategy):
                 "or leave training.window out"
             )
         self._draws.attach(model, task)
+
+    def seeds(self) -> Mapping[str, int]:
+        return self._draws.seeds()
 
     def extra_loss(self, batch: Batch, losses: Tensor, progress: Progress) -> Tensor | None:
         return self._draws.extra_loss(batch, losses)

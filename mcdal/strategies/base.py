@@ -154,6 +154,13 @@ class Strategy:
         """
         return {}
 
+    def seeds(self) -> Mapping[str, int | float]:
+        """Numbers that `attach` or `step` found, that `measure` depends on, and that no field and no network holds.
+
+        What an earlier process measured by others is then measured again.
+        """
+        return {}
+
     def metrics(self) -> Metrics:
         """What is worth recording of the strategy's own training, such as its last losses."""
         return {}

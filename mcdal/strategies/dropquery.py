@@ -1,5 +1,6 @@
 """DropQuery: label, well spread, where dropout on the features changes the predicted class."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +47,9 @@ class DropQuery(Strategy):
 
     def attach(self, model: Model, task: Task, setting: Setting) -> None:
         self._draws.attach(model, task)
+
+    def seeds(self) -> Mapping[str, int]:
+        return self._draws.seeds()
 
     def measure(self, batch: Batch) -> Measurement:
         """score: the share of passes that answer otherwise."""

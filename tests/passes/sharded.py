@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcdal.pool.base import Pool
@@ -16,12 +16,18 @@ def forty():
 
 @dataclass(frozen=True)
 class Watched(FakeSharded):
-    """log: a line "shard pid" for every opening. seconds: that an opening takes. deadly: the shard whose reader is killed."""
+    """log: a line "shard pid" for every opening. seconds: that an opening takes. deadly: the shard whose reader is killed.
+
+    hanging: the shard whose first reader sleeps. near: whether shards can be opened without what `carrying` brings.
+    """
 
     log: str = ""
     seconds: float = 0.0
     deadly: str = ""
     failing: str = ""
+    hanging: str = ""
+    near: bool = True
+    brought: tuple[str, ...] = ()
 
     def pool(self, shard):
         with Path(self.log).open("a") as log:
@@ -30,9 +36,22 @@ class Watched(FakeSharded):
             os.kill(os.getpid(), signal.SIGKILL)
         if shard.name == self.failing:
             raise OSError("the network is down")
+        if shard.name == self.hanging and Path(self.log).read_text().count(f"{shard.name} ") == 1:
+            time.sleep(600)
+        assert self.near or shard.name in self.brought
         time.sleep(self.seconds)
         found: Pool = super().pool(shard)
         return found
+
+    @property
+    def everywhere(self):
+        return self.near
+
+    def reaches(self, shard):
+        return self.near
+
+    def carrying(self, shards):
+        return replace(self, brought=tuple(shard.name for shard in shards))
 
 
 def watched(folder, **more):

@@ -14,6 +14,7 @@ from mcdal.passes.choose import lot_of, pick, random_of, top_of
 from mcdal.passes.rows import rows_of
 from mcdal.pool.base import Quarantined
 from mcdal.selection import at_random, stochastic_top, top
+from mcdal.stack import Stack
 from mcdal.strategies.margin import Margin
 from tests.passes.stored import stored
 
@@ -126,13 +127,15 @@ def test_rows_are_mapped(tmp_path):
     ids, score, labels, away, _ = pool_of(300, 5, 9)
     vector = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
     rows = rows_of(stored(tmp_path, ids, score, [100, 200], vector), labels)
-    assert rows.ids == ids and rows.vector.dtype == np.float16 and isinstance(rows.vector, np.memmap)
-    np.testing.assert_array_equal(rows.vector, vector.astype(np.float16))
+    assert rows.ids == ids and rows.vector.dtype == np.float16 and isinstance(rows.vector, Stack)
+    assert not rows.vector[5:9].flags.owndata, "rows of one file are a view of it"
+    np.testing.assert_array_equal(rows.vector[:], vector.astype(np.float16))
+    assert not list(tmp_path.glob("joined*")), "files of one type are read where they lie"
     assert {id: y for id, y in zip(rows.ids, rows.y.tolist(), strict=True) if y >= 0} == labels
     fewer = rows_of(stored(tmp_path, ids, score, [100, 200], vector), labels, away)
     kept = [i for i, id in enumerate(ids) if id not in away]
     assert fewer.ids == tuple(ids[i] for i in kept)
-    np.testing.assert_array_equal(fewer.vector, vector[kept].astype(np.float16))
+    np.testing.assert_array_equal(fewer.vector[:], vector[kept].astype(np.float16))
     np.testing.assert_array_equal(fewer.score, score[kept])
 
 

@@ -108,7 +108,7 @@ def check_same(trained, sharded, folder, own, choose=True):
             assert (one is None) == (two is None)
             if one is not None:
                 tolerance = 1e-9 if two.dtype == np.float64 else 1e-6
-                np.testing.assert_allclose(one, two, rtol=tolerance, atol=1e-3 * tolerance)
+                np.testing.assert_allclose(one[:], two[:], rtol=tolerance, atol=1e-3 * tolerance)
     if choose:
         picks = pick(trained.strategy, there, 7, trained.labels, seed=1)
         assert picks.ids == select(trained.strategy, rows_of(there, trained.labels), 7, seed=1).ids

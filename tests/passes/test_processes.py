@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from mcdal.errors import PoolError, StoreError
+from mcdal.device import Numerics
+from mcdal.errors import ConfigError, PoolError, StoreError
 from mcdal.measuring import measure
-from mcdal.passes import measure_shards, rows_of
+from mcdal.passes import Processes, measure_shards, rows_of
 from mcdal.strategies.margin import Margin
 from mcdal.testing import NUMERICS
 from tests.passes.driver import model
@@ -47,6 +50,16 @@ def assert_whole(measured):
     np.testing.assert_allclose(rows.score, whole.score, rtol=1e-9)
 
 
+def command_of(pid):
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+
+
+def workers_of(driver):
+    """The slot of each, which decides on its accelerator, by process."""
+    children = Path(f"/proc/{driver}/task/{driver}/children").read_text().split()
+    return {int(pid): command[-1] for pid in children if (command := command_of(pid))}
+
+
 def dead(pid):
     try:
         os.kill(pid, 0)
@@ -61,12 +74,16 @@ def test_a_worker_that_is_killed_and_a_driver_that_is_killed(tmp_path):
     process = start(tmp_path, 2, 0.3)
     wait_until(lambda: len({pid for _, pid in opened(tmp_path)}) == 2)
     name, victim = opened(tmp_path)[-1]
+    own = Path(command_of(victim)[-2]).parent
     os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: victim not in (now := workers_of(process.pid)) and sorted(now.values()) == ["0", "1"])
     wait_until(lambda: [n for n, _ in opened(tmp_path)].count(name) == 2)  # another has it in hand
+    assert (own / "job").exists()
     process.kill()
     said = process.communicate()[0]
     assert f"the shard {name} is measured again: its process ended by signal 9" in said
     wait_until(lambda: all(dead(pid) for _, pid in opened(tmp_path)))
+    assert not own.exists(), "the weights stay in the machine's folder for temporary files"
     before = Counter(name for name, _ in opened(tmp_path))
     kept = {path.stem for path in (tmp_path / "pass").glob("*.parquet")}
     assert 0 < len(kept) < 8
@@ -76,6 +93,27 @@ def test_a_worker_that_is_killed_and_a_driver_that_is_killed(tmp_path):
     assert set(again) == {f"part-{i}" for i in range(8)} - kept and set(again.values()) == {1}
     assert_whole(measured)
     assert list((tmp_path / "pass").glob("*.part")) == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_ended_and_its_shard_given_to_another(tmp_path):
+    heard = []
+    measured = measure_shards(
+        model(), watched(tmp_path, hanging="part-2"), Margin(), tmp_path / "pass", numerics=NUMERICS,
+        engine=Processes(2, longest=2.0), listen=lambda kind, **fields: heard.append(fields.get("text", "")),
+    )  # fmt: skip
+    assert any(
+        "part-2 is measured again: process" in text and "has made no progress with it for 2" in text for text in heard
+    )
+    assert_whole(measured)
+
+
+@pytest.mark.slow
+def test_a_machine_without_a_gpu_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    cuda = Numerics(torch.device("cuda"), "float32", False, False)
+    with pytest.raises(ConfigError, match="a worker's machine has none that CUDA can use"):
+        measure_shards(model(), watched(tmp_path), Margin(), tmp_path / "pass", numerics=cuda, engine=Processes(2))
 
 
 @pytest.mark.slow

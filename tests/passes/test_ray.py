@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from mcdal.device import Numerics
 from mcdal.errors import ConfigError, StoreError
 from mcdal.measuring import measure
 from mcdal.passes import OnRay, measure_shards, pick, rows_of
@@ -151,6 +153,24 @@ class TestOnTwoNodes:
                 measure_shards(
                     model(), watched(tmp_path), Margin(), tmp_path / "pass", numerics=NUMERICS, engine=engine
                 )
+
+    def test_why_no_actor_could_begin_is_told(self, cluster, tmp_path):
+        cuda = Numerics(torch.device("cuda"), "float32", False, False)
+        with pytest.raises(StoreError, match=r"(?s)actors end before they measure .* has none that CUDA can use"):
+            measure_shards(
+                model(), watched(tmp_path), Margin(), tmp_path / "pass", numerics=cuda,
+                engine=OnRay(address=cluster.address, workers=1, cpus=0.5, gpus=0.0),
+            )  # fmt: skip
+
+    def test_a_shard_brings_what_actors_do_not_reach_and_one_that_hangs_is_given_to_another(self, cluster, tmp_path):
+        heard = []
+        measured = measure_shards(
+            model(), watched(tmp_path, near=False, hanging="part-3"), Margin(), tmp_path / "pass", numerics=NUMERICS,
+            engine=OnRay(address=cluster.address, cpus=0.5, longest=4.0),
+            listen=lambda kind, **fields: heard.append(fields.get("text", "")),
+        )  # fmt: skip
+        assert len(measured) == 40
+        assert any("part-3 is measured again" in text and "has been at it for" in text for text in heard)
 
     def test_a_cluster_that_others_have_taken_is_told(self, cluster, tmp_path):
         import ray

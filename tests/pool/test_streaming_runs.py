@@ -107,6 +107,11 @@ def test_a_run_is_the_same_whoever_measures_its_shards(digits: Path, tmp_path: P
     assert found["here"] == found["processes"] == found["whole"]
 
 
+def test_workers_without_a_pool_in_shards_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"workers measure a pool in shards, .* this source gives no pool in shards"):
+        run(Command("digits").plan(), tmp_path, device="cpu", engine=Processes(2))
+
+
 def test_images_that_cannot_be_read_are_asked_about_by_nobody(digits: Path, tmp_path: Path) -> None:
     broken = {f"part-{s}:{row}" for s in range(3) for row in range(0, 100, 3)}
     for s in range(3):

@@ -11,7 +11,7 @@ from mcdal.measuring import select
 from mcdal.registry import listed, load
 from mcdal.selection.demand import GIB, Demand, Size
 from mcdal.selection.limits import PerGroup
-from mcdal.selection.parts import Parts
+from mcdal.selection.parts import Parts, in_parts
 from mcdal.selection.search import Search, told
 from mcdal.stack import Stack
 from mcdal.strategies.badge import Badge
@@ -177,6 +177,24 @@ def test_a_batch_in_parts_keeps_its_limits(monkeypatch):
     )
     assert len(found) == 20 and max(Counter(group[id] for id in found.ids).values()) == 2
     assert found.searched["how"] == "partition" and said == ["notice"]
+
+
+@pytest.mark.parametrize("room", [2, 6, 12])
+def test_picks_of_very_many_parts_are_chosen_from_in_parts_again(room):
+    """More parts than there is room for, even if each picks a single row."""
+    rows, seen = pool(), []
+
+    def choose(some, budget):
+        seen.append(len(some.free()))
+        return Margin().select(some, budget, 0)
+
+    parts = Parts.of(228, 3, 2, room)
+    assert parts.count > room
+    picks = in_parts(choose, rows, 2, parts, 0)
+    assert len(set(picks.ids)) == 2 and picks.ids[0] == Margin().select(rows, 1, 0).ids[0]
+    assert max(seen) <= room
+    with pytest.raises(SelectionError, match="room for one row at a time"):
+        in_parts(choose, rows, 1, Parts.of(228, 3, 1, 1), 0)
 
 
 def test_the_rows_of_parts_add_up():

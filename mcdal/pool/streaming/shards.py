@@ -14,7 +14,7 @@ from mcdal.pool.streaming.aside import Aside
 from mcdal.pool.streaming.classes import targets_of
 from mcdal.pool.streaming.format import Part
 from mcdal.pool.streaming.images import Reader, StreamedImages
-from mcdal.pool.streaming.index import Indexed
+from mcdal.pool.streaming.index import Indexed, file_of
 from mcdal.pool.streaming.split import Split
 
 
@@ -58,6 +58,15 @@ class StoredShards(Sharded):
             fingerprint=digest(self.fingerprint, shard.name, known.content),
             quarantine=images.quarantined,
         )
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether the index lies at an address, and not in a folder of this machine."""
+        return self.reader.index.root.local is None
+
+    def reaches(self, shard: Shard) -> bool:
+        """Whether the index is to be seen from here."""
+        return bool(self.reader.index.carried) or self.reader.index.root.exists(file_of(shard.name, shard.stamp))
 
     def carrying(self, shards: Sequence[Shard]) -> "StoredShards":
         """A copy for a process that cannot reach the index: it holds what the index says of these shards, and no others.
