@@ -19,7 +19,7 @@ from mcdal.models.base import Model, apply_head
 from mcdal.pickling import packed
 from mcdal.pool.base import ArrayImages
 from mcdal.processes import Processes
-from mcdal.ranks import ALONE, Ranks, of_whole
+from mcdal.ranks import ALONE, Ranks, batch_sum, of_whole
 from mcdal.registry import listed
 from mcdal.schedule import Optimization
 from mcdal.strategies.base import Strategy, overrides
@@ -193,6 +193,44 @@ def test_buffers_that_nobody_synchronises_are_those_of_rank_0(two):
     model.encoder[1] = Odd(5)
     _, weights, _ = ended(Random(), two, model=model)  # that they are equal is made sure of at its end
     assert weights["encoder.1.running_mean"].abs().sum() > 0
+
+
+@dataclass
+class Halves(Strategy):
+    """One network learns from the first half of each batch, another from the second: each is used by one of two processes.
+
+    Both begin with a layer of one shape, and have unlike numbers of weights; a third is never used.
+    """
+
+    _nets: nn.ModuleList | None = field(default=None, init=False, repr=False, compare=False)
+
+    def attach(self, model, task, setting):
+        nets = nn.Linear(3, 1, bias=False), nn.Sequential(nn.Linear(3, 1, bias=False), nn.Linear(1, 2)), nn.Linear(3, 1)
+        self._nets = setting.place(nn.ModuleList(nets))
+        self._optimizer = torch.optim.SGD(self._nets.parameters(), lr=0.1, momentum=0.9)
+
+    def step(self, labeled, unlabeled, progress):
+        ranks = Ranks.here(labeled.x.device)
+        rows = labeled.x.mean((2, 3))
+        halves = rows.chunk(2) if ranks.size == 1 else [rows if ranks.rank == i else rows[:0] for i in range(2)]
+        losses = [
+            batch_sum(net(half).square().sum(1)) for net, half in zip(self._nets, halves, strict=False) if len(half)
+        ]
+        self._optimizer.zero_grad()
+        sum(losses).backward()
+        self._optimizer.step()
+
+    def state(self):
+        return {} if self._nets is None else {"nets": self._nets, "optimizer": self._optimizer}
+
+
+def test_what_one_process_alone_uses_learns_as_in_one_process(two):
+    strategies = Halves(), Halves()
+    one, both = (ended(strategy, processes) for strategy, processes in zip(strategies, (None, two), strict=True))
+    assert_close(both[2], one[2])
+    assert all(weight.grad is None for weight in strategies[1]._nets[2].parameters())
+    first = ended(Random(), two)[1]
+    assert_same(both[1], first, "the task model learned something else")
 
 
 @dataclass
