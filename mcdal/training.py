@@ -152,6 +152,7 @@ def train(
     given = {
         "model": model,
         "labels": labels,
+        "masks": {} if pool.masks is None else pool.masks.told(labels.values()),
         "strategy": replace(strategy) if is_dataclass(strategy) else strategy,
         "training": training,
         "numerics": numerics,
@@ -170,12 +171,18 @@ def _as_rank(
     pool: Pool,
     model: Model,
     labels: Mapping[str, int],
+    masks: Mapping[int, str],
     strategy: Strategy,
     training: Training,
     numerics: Numerics,
     seed: int,
 ) -> None:
-    """What another process does: it ends with the same networks, of which those of rank 0 are kept."""
+    """What another process does: it ends with the same networks, of which those of rank 0 are kept.
+
+    masks: what the pool's masks were told for these labels, as they may be newer than the pool.
+    """
+    if pool.masks is not None:
+        pool.masks.hear(masks)
     numerics = numerics.of_rank(Ranks.here(numerics.device).rank)
     train(model, pool, labels, strategy, training, numerics=numerics, seed=seed)
 
