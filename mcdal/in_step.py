@@ -50,8 +50,20 @@ class InStep:
         self._ranks.refuse_apart({name: _tensors(module) for name, module in self._modules.items()})
 
     def _average(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        self._ranks.average([weight.grad for weight in weights if weight.grad is not None])
+        """What one process uses and another does not has a gradient of 0 there, as its rows have in the whole batch."""
+        weights = [
+            w for group in optimizer.param_groups for w in group["params"] if w.requires_grad or w.grad is not None
+        ]
+        if not weights:
+            return
+        grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+        own = [w.grad is not None for w in weights]
+        # The shares of processes that have a gradient travel in the same message, and are waited for only by who lacks one.
+        shares = grads[0].new_ones(len(own)) if all(own) else grads[0].new_tensor(own)
+        self._ranks.average([*grads, shares])
+        if not all(own):
+            for weight, grad, share in zip(weights, grads, shares.tolist(), strict=True):
+                weight.grad = grad if share > 0 else None
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:

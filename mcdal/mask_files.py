@@ -2,8 +2,9 @@
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -54,6 +55,17 @@ class KeptMasks(Masks):
     def __init__(self, folder: MaskFolder, names: Mapping[int, str], size: tuple[int, int]):
         self._folder, self._names, self.size = folder, names, size
         self._read: dict[int, UInt8[np.ndarray, "h w"]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: the folder alone. It reads the files itself, under the names that it hears."""
+        return {"_folder": self._folder, "_names": {}, "size": self.size, "_read": {}}
+
+    def told(self, numbers: Iterable[int]) -> Mapping[int, str]:
+        """The digests of these; a number keeps its digest for ever."""
+        return {number: self._names[number] for number in numbers}
+
+    def hear(self, told: Mapping[int, str]) -> None:
+        self._names = {**self._names, **told}
 
     def __getitem__(self, numbers: Positions) -> UInt8[np.ndarray, "b h w"]:
         masks = np.empty((len(numbers), *self.size), dtype=np.uint8)

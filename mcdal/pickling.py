@@ -3,7 +3,10 @@
 import io
 import mmap
 import pickle
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -14,16 +17,75 @@ LARGE = 2**20
 """Bytes from which on an array is looked at."""
 
 
-def packed(value: object, wanted_by: str) -> bytes:
-    """ConfigError where something cannot be sent. wanted_by: the field that asks for other processes."""
-    sink = io.BytesIO()
+DEEP = 20
+"""So many steps into an object the part that cannot be sent is looked for."""
+
+
+def packed(parts: Mapping[str, object], wanted_by: str) -> bytes:
+    """ConfigError that names what cannot be sent.
+
+    parts: by their names in errors. wanted_by: the field that asks for other processes.
+    """
     try:
-        _Pickler(sink, pickle.HIGHEST_PROTOCOL).dump(value)
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        return _bytes(dict(parts))
+    except Exception as error:  # whatever somebody's class raises when it is asked for its state
+        place, part, reason = _refused(parts, error)
+        kind = part if isinstance(part, (type, FunctionType)) else type(part)
+        if isinstance(part, (type, FunctionType)) or "<locals>" in kind.__qualname__:
+            advice = "Define it at the top of a file that can be imported; a lambda cannot be sent"
+        else:
+            advice = "Let whoever holds it leave it out in `__getstate__`, and make it anew where it is used"
         raise ConfigError(
-            f"{wanted_by}: {error}, so it cannot be sent to another process. Define strategies, networks and sources at the top "
-            "of a file that can be imported, and let them hold no lambda"
+            f"{wanted_by}: {place} ({kind.__qualname__}) cannot be sent to another process: {reason}. {advice}"
         ) from error
+
+
+def _refused(parts: Mapping[str, object], error: Exception) -> tuple[str, object, Exception]:
+    """Of what cannot be sent the innermost part: where it is, the part itself, and why."""
+    place, reason = ", ".join(parts), error
+    part: object = parts
+    inside, seen = dict(parts), {id(parts)}
+    for _ in range(DEEP):
+        refused = ((name, held, why) for name, held in inside.items() if (why := _why_not(held)) is not None)
+        found = next(((name, held, why) for name, held, why in refused if id(held) not in seen), None)
+        if found is None:
+            break
+        place, part, reason = found
+        seen.add(id(part))
+        inside = {f"{place}{step}": held for step, held in _inside(part).items()}
+    return place, part, reason
+
+
+def _why_not(value: object) -> Exception | None:
+    try:
+        _bytes(value)
+    except Exception as error:
+        return error
+    return None
+
+
+def _inside(value: object) -> dict[str, object]:
+    """The parts of an object that are sent with it, by how each is reached."""
+    if isinstance(value, Mapping):
+        return {f"[{key!r}]": part for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return {f"[{i}]": part for i, part in enumerate(value)}
+    if isinstance(value, partial):
+        return {".func": value.func, ".args": value.args, ".keywords": value.keywords}
+    if isinstance(value, MethodType):
+        return {".__self__": value.__self__}
+    if isinstance(value, (type, FunctionType)):
+        return {}
+    try:
+        state: object = value.__getstate__()
+    except Exception:  # that is then the reason
+        return {}
+    return {f".{name}": part for name, part in state.items()} if isinstance(state, dict) else {}
+
+
+def _bytes(value: object) -> bytes:
+    sink = io.BytesIO()
+    _Pickler(sink, pickle.HIGHEST_PROTOCOL).dump(value)
     return sink.getvalue()
 
 

@@ -2,7 +2,8 @@
 
 import os
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -12,28 +13,51 @@ import torch.distributed as dist
 
 TIMEOUT = timedelta(minutes=10)
 """So long a process waits for another one that lives: reading a batch may take its time."""
+TIME_TO_JOIN = timedelta(seconds=30)
+"""So long processes wait for each other to join, when all have said that they are here."""
 
 
 @contextmanager
-def group(folder: Path, rank: int, count: int, device: torch.device) -> Iterator[None]:
-    """Torch's default process group of this machine's processes that are given the same new folder. Nothing listens outside."""
+def group(
+    folder: Path, rank: int, count: int, device: torch.device, here: Callable[[], object] = lambda: None
+) -> Iterator[None]:
+    """Torch's default process group of this machine's processes that are given the same new folder. Nothing listens outside.
+
+    here: called when this process is about to join. From then on nobody can be woken until all have joined, so that rank 0
+    should wait in it until all others have called theirs.
+    """
     cuda = device.type == "cuda"
+    here()
+    hook = sys.excepthook  # torch puts one of its own before it, each time
     with _over_loopback():
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",
             init_method=f"file://{folder / 'store'}",
             rank=rank,
             world_size=count,
-            timeout=TIMEOUT,
+            timeout=TIME_TO_JOIN,
             device_id=device if cuda else None,
         )
     try:
+        _set_timeout(TIMEOUT)
         yield
     except BaseException:
         abort()
         raise
     finally:
         dist.destroy_process_group()
+        sys.excepthook = hook
+
+
+def in_group() -> bool:
+    """Whether somebody has made torch's default process group in this process, if of it alone."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def _set_timeout(timeout: timedelta) -> None:
+    """Of the group from here on."""
+    told = getattr(dist, "set_timeout", None)  # its name before PyTorch 2.14 has an underscore
+    (told or dist.distributed_c10d._set_pg_timeout)(timeout, dist.group.WORLD)
 
 
 def abort() -> None:

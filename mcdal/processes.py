@@ -4,6 +4,7 @@ This process is rank 0. The others are started when they are first needed and li
 during a `call`. Whoever dies ends the call within seconds: rank 0 watches the others, and they watch rank 0.
 """
 
+import math
 import multiprocessing
 import os
 import pickle
@@ -12,25 +13,24 @@ import signal
 import tempfile
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TypeVar
 
 import torch
 
 from mcdal.errors import McdalError, TrainingError
 from mcdal.pickling import packed
 from mcdal.process_group import abort, group, lost
+from mcdal.rank_process import JOIN, SECONDS_BETWEEN_LOOKS, work
 
 Made = TypeVar("Made")
 
 SECONDS_TO_SPEAK = 3.0
 """So long rank 0 waits for the reason of a failure from whoever has failed."""
 SECONDS_TO_END = 5.0
-SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class Processes:
@@ -39,7 +39,7 @@ class Processes:
     def __init__(self, count: int):
         self.count = count
         self._others: list[_Other] = []
-        self._held: object = None  # what the others have of the last call
+        self._held: dict[str, object] = {}  # what the others have of the last call
 
     def __enter__(self) -> "Processes":
         return self
@@ -51,28 +51,30 @@ class Processes:
         self,
         mine: Callable[[], Made],
         theirs: Callable[..., object],
-        held: object,
-        given: tuple[object, ...],
+        held: Mapping[str, object],
+        given: Mapping[str, object],
         device: torch.device,
     ) -> Made:
-        """What `mine()` gives here, while the others do `theirs(held, *given)`, all in a process group of this device's kind.
+        """What `mine()` gives here, while the others do `theirs(**held, **given)`, all in a process group of this device's kind.
 
-        held: what is large and stays the same from call to call; it is sent once. device: this process's; that of rank r has
-        the number that is r larger. An McdalError of any process is raised here; afterwards all others are ended.
+        held: what is large and stays the same from call to call; it is sent once. Errors tell its names, and those of given.
+        device: this process's; that of rank r has the number that is r larger. An McdalError of any process is raised here;
+        afterwards all others are ended.
         """
         folder = Path(tempfile.mkdtemp(prefix="mcdal-"))
         threads = torch.get_num_threads()
         try:
-            new = held is not self._held
-            message = packed((theirs, new, held if new else None, given, folder, device), "training.processes")
+            new = {name: part for name, part in held.items() if self._held.get(name) is not part}
+            message = packed({**new, **given}, "training.processes")
             self._begin(threads)
-            self._send(message)
-            self._held = held
+            order = pickle.dumps((theirs, tuple(new), folder, device))
             torch.set_num_threads(max(1, threads // self.count))
-            with self._watched(), group(folder, 0, self.count, device):
-                made = mine()
-            for other in self._others:
-                other.hear()
+            with self._watched():
+                self._send(order, message)
+                self._held = dict(held)
+                with group(folder, 0, self.count, device, here=self._gather):
+                    made = mine()
+            self._hear_all()
         except Exception as error:
             cause = self._cause(error)
             self.stop(at_once=True)
@@ -91,20 +93,27 @@ class Processes:
             other.end(at_once)
         for other in self._others:
             other.gone()
-        self._others, self._held = [], None
+        self._others, self._held = [], {}
 
     def _begin(self, threads: int) -> None:
         if not self._others:
             each = max(1, threads // self.count)
             self._others = [_Other(rank, self.count, each) for rank in range(1, self.count)]
-            for other in self._others:
-                other.hear()
+            self._hear_all()
 
-    def _send(self, message: bytes) -> None:
+    def _send(self, *messages: bytes) -> None:
         for other in self._others:
-            other.say(message)
+            for message in messages:
+                other.say(message)
+
+    def _hear_all(self) -> None:
         for other in self._others:
-            other.hear()  # that it could be read
+            other.hear()
+
+    def _gather(self) -> None:
+        """Waits until all others are about to join the group, and lets them."""
+        self._hear_all()
+        self._send(JOIN)
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -151,12 +160,12 @@ class _Other:
         context = multiprocessing.get_context("spawn")  # a fork would take over CUDA and threads half
         self._pipe, its = context.Pipe()
         start = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
-        self.process = context.Process(target=_work, args=(its, rank, count, threads, start), name=f"mcdal rank {rank}")
+        self.process = context.Process(target=work, args=(its, rank, count, threads, start), name=f"mcdal rank {rank}")
         self.process.start()
         its.close()
 
     def say(self, message: bytes) -> None:
-        with suppress(BrokenPipeError):  # it is then told by `hear`
+        with suppress(BrokenPipeError, ConnectionResetError):  # it is then told by `hear`
             self._pipe.send_bytes(message)
 
     def hear(self) -> None:
@@ -167,12 +176,28 @@ class _Other:
 
     def listen(self, seconds: float | None) -> None:
         """Takes its word, if it says one within this time, or its silent end."""
-        if self.failure is not None or not connection.wait([self._pipe, self.process.sentinel], seconds):
-            return
+        until = math.inf if seconds is None else time.monotonic() + seconds
+        heard = self.failure is not None
+        while not heard:
+            # Workers that it forked hold the pipe and the sentinel open longer than it lives.
+            lived = self.process.is_alive()
+            rest = max(0.0, until - time.monotonic())
+            connection.wait([self._pipe, self.process.sentinel], min(rest, SECONDS_BETWEEN_LOOKS) if lived else 0.0)
+            heard = self._take(lived)
+            if rest == 0.0:
+                return
+
+    def _take(self, lived: bool) -> bool:
+        """Whether there was a word, or will be none. lived: whether the process did before the pipe was looked at."""
         try:
-            self.failure = pickle.loads(self._pipe.recv_bytes()) if self._pipe.poll() else self._died()
-        except EOFError:
+            if self._pipe.poll():
+                self.failure = pickle.loads(self._pipe.recv_bytes())
+                return True
+        except (EOFError, OSError):  # closed, in the middle of a word perhaps
+            lived = False
+        if not lived:
             self.failure = self._died()
+        return not lived
 
     def _died(self) -> TrainingError:
         self.process.join(SECONDS_TO_END)
@@ -202,68 +227,3 @@ class _Other:
                 os.killpg(self.process.pid or 0, signal.SIGKILL)
         if self.process.is_alive():
             self.process.kill()
-
-
-def _work(pipe: "connection.Connection[Any, Any]", rank: int, count: int, threads: int, start: str) -> None:
-    """Does what rank 0 asks for, until that closes the pipe or is gone. start: how workers that read images are started."""
-    if hasattr(os, "setsid"):
-        os.setsid()  # Ctrl-C is for rank 0, which ends this one and all that it started
-    multiprocessing.set_start_method(start, force=True)  # a spawned process would spawn its own
-    folders: list[Path] = []
-    threading.Thread(target=_end_with_parent, args=(folders,), daemon=True).start()
-    torch.set_num_threads(threads)
-    held: Any = None
-    try:
-        pipe.send_bytes(pickle.dumps(None))
-        while True:
-            try:
-                message = pipe.recv_bytes()
-            except EOFError:
-                return
-            if not message:
-                return
-            theirs, new, sent, given, folder, device = pickle.loads(message)
-            held = sent if new else held
-            folders[:] = [folder]
-            pipe.send_bytes(pickle.dumps(None))
-            if device.type == "cuda":
-                device = torch.device("cuda", device.index + rank)
-                torch.cuda.set_device(device)
-            with group(folder, rank, count, device):
-                theirs(held, *given)
-            pipe.send_bytes(pickle.dumps(None))
-    except BaseException as error:
-        with suppress(OSError):
-            pipe.send_bytes(_told(error))
-        _end()
-
-
-def _told(error: BaseException) -> bytes:
-    """The error as another process can raise it, with its traceback."""
-    text = "".join(traceback.format_exception(error))
-    try:
-        error.add_note(f"in another process of the training:\n{text}")
-        message = pickle.dumps(error)
-        pickle.loads(message)
-    except Exception:  # an exception of somebody else's, with a constructor of its own
-        message = pickle.dumps(RuntimeError(text))
-    return message
-
-
-def _end_with_parent(folders: list[Path]) -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    # A process that was forked by the parent may hold the sentinel open longer than the parent lives.
-    while not connection.wait([parent.sentinel], SECONDS_BETWEEN_LOOKS) and os.getppid() == parent.pid:
-        pass
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    _end()
-
-
-def _end() -> NoReturn:
-    """At once, with all that this process has started."""
-    if hasattr(os, "killpg"):
-        with suppress(ProcessLookupError):
-            os.killpg(os.getpid(), signal.SIGKILL)
-    os._exit(1)

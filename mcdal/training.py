@@ -16,6 +16,7 @@ from mcdal.events import Listener, nobody
 from mcdal.feed import Feed
 from mcdal.models.base import Model
 from mcdal.pool.base import Pool
+from mcdal.process_group import in_group
 from mcdal.processes import Processes
 from mcdal.ranks import ALONE, Ranks
 from mcdal.schedule import Optimization
@@ -145,12 +146,20 @@ def train(
         here = Ranks.here(numerics.device)  # by then in a group
         return _train(model, pool, *rest, numerics, seed, keeper or Forgetful(), listen, here)
 
-    count = training.processes_on(numerics.device)
+    count = 1 if in_group() else training.processes_on(numerics.device)
     if count == 1:
         return mine()
-    given = model, labels, replace(strategy) if is_dataclass(strategy) else strategy, training, numerics, seed
+    given = {
+        "model": model,
+        "labels": labels,
+        "masks": {} if pool.masks is None else pool.masks.told(labels.values()),
+        "strategy": replace(strategy) if is_dataclass(strategy) else strategy,
+        "training": training,
+        "numerics": numerics,
+        "seed": seed,
+    }
     with nullcontext(processes) if processes is not None else Processes(count) as several:
-        return several.call(mine, _as_rank, pool, given, numerics.device)
+        return several.call(mine, _as_rank, {"pool": pool}, given, numerics.device)
 
 
 def processes_for(training: Training, numerics: Numerics) -> Processes:
@@ -162,12 +171,18 @@ def _as_rank(
     pool: Pool,
     model: Model,
     labels: Mapping[str, int],
+    masks: Mapping[int, str],
     strategy: Strategy,
     training: Training,
     numerics: Numerics,
     seed: int,
 ) -> None:
-    """What another process does: it ends with the same networks, of which those of rank 0 are kept."""
+    """What another process does: it ends with the same networks, of which those of rank 0 are kept.
+
+    masks: what the pool's masks were told for these labels, as they may be newer than the pool.
+    """
+    if pool.masks is not None:
+        pool.masks.hear(masks)
     numerics = numerics.of_rank(Ranks.here(numerics.device).rank)
     train(model, pool, labels, strategy, training, numerics=numerics, seed=seed)
 

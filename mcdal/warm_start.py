@@ -39,14 +39,7 @@ class StartWeights:
 
     def builder(self, build: Callable[[], Model]) -> Callable[[], Model]:
         """Builds as `build` does, and starts from these; so do fresh copies of what it builds."""
-
-        def started() -> Model:
-            model = build()
-            self.into(model)
-            model.rebuild = started
-            return model
-
-        return started
+        return _Started(self, build)
 
     def into(self, model: Model) -> bool:
         """Sets the model's weights; gives whether its head is among them.
@@ -85,6 +78,20 @@ class StartWeights:
                 f"weights = {self.path}: they do not fit this model; {'; '.join(found)}. Take weights of this very network, "
                 "or change the network"
             )
+
+
+@dataclass(frozen=True)
+class _Started:
+    """An object and no function, so that the model that holds it can be sent to another process."""
+
+    weights: StartWeights
+    build: Callable[[], Model]
+
+    def __call__(self) -> Model:
+        model = self.build()
+        self.weights.into(model)
+        model.rebuild = self
+        return model
 
 
 def check_fits(weights: StartWeights, model: Architecture, classes: int, size: int) -> None:

@@ -61,6 +61,7 @@ LEVELS = [
         "pickling",
         "process_group",
         "processes",
+        "rank_process",
         "ranks",
         "ray_cluster",
         "replay",

@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,9 @@ from mcdal.errors import ConfigError, PoolError, TrainingError
 from mcdal.models.base import Model, apply_head
 from mcdal.pickling import packed
 from mcdal.pool.base import ArrayImages
+from mcdal.process_group import group
 from mcdal.processes import Processes
-from mcdal.ranks import ALONE, Ranks, of_whole
-from mcdal.registry import listed
+from mcdal.ranks import ALONE, Ranks, batch_sum, of_whole
 from mcdal.schedule import Optimization
 from mcdal.strategies.base import Strategy, overrides
 from mcdal.strategies.mcdal import MCDAL
@@ -81,7 +83,8 @@ def trains(make):
     return any(overrides(make(), hook) for hook in ("step", "extra_loss"))
 
 
-QUICK = {name for name in listed("strategies") if trains(EVERY[name])} | {"random"}
+QUICK = {"ll", "mcdal", "random", "uherding"}
+"""One that changes the task model, one with heads of its own, and one with parts of unequal size."""
 LATER = [pytest.param(name, marks=pytest.mark.slow) for name in sorted(EVERY.keys() - QUICK) if trains(EVERY[name])]
 OWN_TERMS = {"ll"}
 """Its loss pairs the images of a part, and not those of the whole batch."""
@@ -112,6 +115,7 @@ def test_two_processes_train_on_scenes_what_one_trains(name, two):
     assert_close(both[2], one[2])
 
 
+@pytest.mark.slow
 def test_a_second_network_with_parts_of_unequal_size_is_as_in_one_process(two):
     torch.manual_seed(0)
     model = FakeModel(3)
@@ -121,6 +125,7 @@ def test_a_second_network_with_parts_of_unequal_size_is_as_in_one_process(two):
     assert_close(both[0], one[0])
 
 
+@pytest.mark.slow
 def test_afterwards_nothing_is_left_of_it(two):
     strategy = EVERY["vaal: one step"]()
     torch.manual_seed(0)
@@ -147,6 +152,7 @@ def test_a_killed_training_continues_to_the_same_bits(name, two):
     assert continued[0] == whole[0]
 
 
+@pytest.mark.slow
 def test_bfloat16_and_weights_of_classes(two):
     pool = fake_scenes()
     one, both = (
@@ -175,6 +181,7 @@ class Normed(Model):
         return Output(apply_head(self.head, features), features, (maps,))
 
 
+@pytest.mark.slow
 def test_every_kind_of_norm_and_dropout_is_that_of_the_whole_batch(two):
     torch.manual_seed(0)
     model = Normed()
@@ -193,6 +200,44 @@ def test_buffers_that_nobody_synchronises_are_those_of_rank_0(two):
     model.encoder[1] = Odd(5)
     _, weights, _ = ended(Random(), two, model=model)  # that they are equal is made sure of at its end
     assert weights["encoder.1.running_mean"].abs().sum() > 0
+
+
+@dataclass
+class Halves(Strategy):
+    """One network learns from the first half of each batch, another from the second: each is used by one of two processes.
+
+    Both begin with a layer of one shape, and have unlike numbers of weights; a third is never used.
+    """
+
+    _nets: nn.ModuleList | None = field(default=None, init=False, repr=False, compare=False)
+
+    def attach(self, model, task, setting):
+        nets = nn.Linear(3, 1, bias=False), nn.Sequential(nn.Linear(3, 1, bias=False), nn.Linear(1, 2)), nn.Linear(3, 1)
+        self._nets = setting.place(nn.ModuleList(nets))
+        self._optimizer = torch.optim.SGD(self._nets.parameters(), lr=0.1, momentum=0.9)
+
+    def step(self, labeled, unlabeled, progress):
+        ranks = Ranks.here(labeled.x.device)
+        rows = labeled.x.mean((2, 3))
+        halves = rows.chunk(2) if ranks.size == 1 else [rows if ranks.rank == i else rows[:0] for i in range(2)]
+        losses = [
+            batch_sum(net(half).square().sum(1)) for net, half in zip(self._nets, halves, strict=False) if len(half)
+        ]
+        self._optimizer.zero_grad()
+        sum(losses).backward()
+        self._optimizer.step()
+
+    def state(self):
+        return {} if self._nets is None else {"nets": self._nets, "optimizer": self._optimizer}
+
+
+def test_what_one_process_alone_uses_learns_as_in_one_process(two):
+    strategies = Halves(), Halves()
+    one, both = (ended(strategy, processes) for strategy, processes in zip(strategies, (None, two), strict=True))
+    assert_close(both[2], one[2])
+    assert all(weight.grad is None for weight in strategies[1]._nets[2].parameters())
+    first = ended(Random(), two)[1]
+    assert_same(both[1], first, "the task model learned something else")
 
 
 @dataclass
@@ -233,6 +278,7 @@ class Broken(ArrayImages):
             yield chosen
 
 
+@pytest.mark.slow
 def test_a_broken_image_is_told_as_in_one_process(two):
     pool = fake_pool()
     pool = replace(pool, images=Broken(pool.images.ids, pool.images.pixels))
@@ -294,8 +340,33 @@ def test_what_cannot_be_sent_is_named(two):
     class Local(Strategy):
         pass
 
-    with pytest.raises(ConfigError, match=r"training.processes: .*Local.* cannot be sent to another process"):
+    with pytest.raises(ConfigError, match=r"training.processes: strategy .*Local.* sent .*at the top of a file"):
         ended(Local(), two)
+
+
+class Connected:
+    """Holds what another process cannot have, as a connection is."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+def test_the_part_that_cannot_be_sent_is_named():
+    pool = fake_pool()
+    pool.images.disks = [Connected()]
+    with pytest.raises(
+        ConfigError, match=r"pool.images.disks\[0\].lock \(lock\) cannot be sent .*__getstate__"
+    ) as told:
+        packed({"seed": 1, "pool": pool}, "training.processes")
+    assert "lambda" not in str(told.value)
+    model = FakeModel(3)
+    model.head.scale = lambda x: x
+    with pytest.raises(ConfigError, match=r"model._modules\['head'\].scale \(.*<lambda>\) cannot be sent"):
+        packed({"model": model}, "training.processes")
+    model = FakeModel(3)
+    model.rebuild = partial(FakeModel, Connected())
+    with pytest.raises(ConfigError, match=r"model.rebuild.args\[0\].lock \(lock\)"):
+        packed({"model": model}, "training.processes")
 
 
 @pytest.mark.parametrize(
@@ -331,6 +402,12 @@ def test_alone_everything_is_itself():
     assert ALONE.part(8) == slice(0, 8) and Ranks(2, 4).part(8) == slice(4, 6)
 
 
+def test_a_process_group_of_one_trains_alone(tmp_path):
+    with group(tmp_path, 0, 1, torch.device("cpu")):
+        alone = ended(Random(), Processes(2))  # that would start another one
+    assert_same(alone[1], ended(Random())[1], "it is another training")
+
+
 def test_an_array_of_a_file_is_sent_by_its_name(tmp_path):
     import pickle
 
@@ -338,10 +415,10 @@ def test_an_array_of_a_file_is_sent_by_its_name(tmp_path):
     for mode in ("r", "c"):
         array = np.load(tmp_path / "pixels.npy", mmap_mode=mode)
         for view in (array, array[100:400], np.asarray(array)[3:], array.view(np.uint8)):
-            message = packed(view, "test")
+            message = packed({"view": view}, "test")
             assert len(message) < 1000
-            np.testing.assert_array_equal(pickle.loads(message), view)
-    assert len(packed(array[:, ::2], "test")) > 2**19, "a view with gaps travels itself"
+            np.testing.assert_array_equal(pickle.loads(message)["view"], view)
+    assert len(packed({"view": array[:, ::2]}, "test")) > 2**19, "a view with gaps travels itself"
 
 
 RANK = """

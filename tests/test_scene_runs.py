@@ -1,5 +1,7 @@
 """Whole runs on scenes: masks are asked for, kept by their content, and learned from; killed runs continue."""
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +191,34 @@ def test_a_dry_run_of_scenes(tmp_path):
     found = estimate(Plan(fake_scene_config()), tmp_path, device="cpu")
     assert (found.pool, found.test, found.classes) == (60, 30, 3)
     assert found.seconds > 0
+
+
+def test_kept_masks_travel_as_their_folder_and_the_names_of_the_labels(whole):
+    store = Store(whole)
+    labels = sorted(set(store.labels("custom-MCDAL-s0").values()))
+    kept = store.masks((8, 8))
+    before = kept[np.array(labels)]
+    sent = pickle.dumps(kept)
+    assert len(sent) < 1000, "no mask, and no store"
+    there = pickle.loads(sent)
+    for some in (labels[:2], labels[1:]):  # a later training knows more
+        there.hear(pickle.loads(pickle.dumps(kept.told(some))))
+        np.testing.assert_array_equal(there[np.array(some)], kept[np.array(some)])
+    np.testing.assert_array_equal(there[np.array(labels)], before)
+    store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weighed", ["none", "median_frequency"])
+def test_two_processes_play_the_run_of_one(tmp_path, weighed):
+    runs = []
+    for processes in (1, 2):
+        config = fake_scene_config()
+        training = replace(config.training, processes=processes, class_weights=weighed)
+        play(tmp_path / str(processes), replace(config, training=training))
+        found = content(tmp_path / str(processes))
+        metrics = {(round, name): value for _, round, name, value in found["metrics"] if name != "train/accuracy"}
+        runs.append((found["labels"], [row[1:3] for row in found["queries"]], metrics))
+    (labels, picks, metrics), (labels_of_two, picks_of_two, metrics_of_two) = runs
+    assert [row[1:] for row in labels_of_two] == [row[1:] for row in labels] and picks_of_two == picks
+    assert metrics_of_two == pytest.approx(metrics, rel=1e-7)

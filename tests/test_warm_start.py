@@ -1,6 +1,8 @@
 """Every round starts from a user's weights: which ones are taken, what is refused, and that a run goes on with the same."""
 
+import pickle
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ from mcdal.settings import override
 from mcdal.strategies.ensemble import Ensemble
 from mcdal.strategies.margin import Margin
 from mcdal.strategies.random import Random
-from mcdal.testing import FakeModel, fake_config, fake_training
+from mcdal.testing import FakeModel, assert_same, fake_config, fake_training
 from mcdal.warm_start import StartWeights, check_fits
 from tests.runs import content
 
@@ -210,3 +212,11 @@ def test_before_the_images_are_read_grey_and_colour_may_both_be(tmp_path):
         check_fits(StartWeights.read(tmp_path / "w.safetensors"), model, 5, 8)
     with pytest.raises(ConfigError, match=r"found \[4, 3, 3, 3\]"):
         check_fits(StartWeights.read(tmp_path / "w.safetensors"), ResNet(depth=10, width=8), 5, 8)
+
+
+def test_a_model_that_starts_from_weights_can_be_sent_to_another_process(tmp_path):
+    given = StartWeights.read(weights_file(tmp_path / "w.pt"))
+    sent = pickle.loads(pickle.dumps(given.builder(partial(FakeModel, CLASSES))()))
+    fresh = sent.rebuild()
+    assert_same(fresh.state_dict(), dict(given.tensors), "a fresh copy starts from other weights")
+    assert fresh.rebuild is sent.rebuild

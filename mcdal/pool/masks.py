@@ -1,6 +1,7 @@
 """Label masks: class indices for every pixel of an image, read when they are needed."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,14 @@ class Masks(ABC):
     @abstractmethod
     def __getitem__(self, numbers: Positions) -> UInt8[np.ndarray, "b h w"]:
         """A copy, that may be written."""
+
+    def told(self, numbers: Iterable[int]) -> Mapping[int, str]:
+        """What another process that was sent these masks must `hear` to have all of `numbers`: nothing where it has all."""
+        return {}
+
+    def hear(self, told: Mapping[int, str]) -> None:
+        """Takes what the masks of the sending process have `told`."""
+        return
 
     def pixels(self, number: int) -> Int[np.ndarray, " 256"]:
         """How many pixels of a mask have each value; kept, since a mask never changes."""
