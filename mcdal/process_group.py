@@ -29,15 +29,20 @@ def group(
     cuda = device.type == "cuda"
     here()
     hook = sys.excepthook  # torch puts one of its own before it, each time
-    with _over_loopback():
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if cuda else "gloo",
-            init_method=f"file://{folder / 'store'}",
-            rank=rank,
-            world_size=count,
-            timeout=TIME_TO_JOIN,
-            device_id=device if cuda else None,
-        )
+    try:
+        with _over_loopback():
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if cuda else "gloo",
+                init_method=f"file://{folder / 'store'}",
+                rank=rank,
+                world_size=count,
+                timeout=TIME_TO_JOIN,
+                device_id=device if cuda else None,
+            )
+    except BaseException:
+        # As `destroy_process_group` does, which is for groups that were made: the next one has to have its name again.
+        dist.distributed_c10d._world.group_count = 0
+        raise
     try:
         _set_timeout(TIMEOUT)
         yield
