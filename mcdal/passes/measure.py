@@ -79,7 +79,7 @@ def engine_of(workers: int | None, on: str | None) -> Engine:
 def _chosen(engine: Engine | Literal["ray"] | None, workers: int) -> Engine:
     if engine == "ray":
         return OnRay()
-    return engine or (Here() if workers == 1 else Processes(workers))
+    return engine or engine_of(workers, None)
 
 
 def _refuse_doubles(shards: Sequence[Shard]) -> None:
