@@ -1,61 +1,77 @@
-"""The paper's Fig. 3 on a GPU, as much of it as fits: runs of the full CIFAR-10 protocol one after the other, in pieces.
+"""The paper's Fig. 3 on a GPU, as much of it as fits: `mcdal compare` of the full CIFAR-10 protocol, in pieces.
 
-Works for --minutes, seed by seed, and stops where it is. What is worth keeping goes to --keep: the store, which `mcdal report`
-reads, and of a run that is not finished the training state of its last finished round, so that another machine can go on from
-there (--from, the folder that --keep was). A round that was under way is trained again there; on the same machine it goes on in
---work.
+Works for --minutes, or until Ctrl-C, with --workers runs at once, so that all strategies get equally far; processes share the
+device best where CUDA's multi-process service runs (`nvidia-cuda-mps-control -d`). What is worth keeping goes to --keep: the
+store, which `mcdal report` reads, and of a run that has finished a round and not begun the next its training state, so that
+another machine can go on from there (--from, the folder that --keep was). A round that was under way is trained again there; on
+the same machine it goes on in --work. With `--minutes 0` nothing is played: what others play in --work meanwhile is kept.
 
-    PYTHONPATH=.:benchmarks python benchmarks/gpu_compare.py --data CIFAR_FOLDER --strategies random,mcdal --minutes 9 \\
+    PYTHONPATH=. python benchmarks/gpu_compare.py --data CIFAR_FOLDER --strategies mcdal,random --minutes 9 \\
         --work FOLDER --keep KEPT
 """
 
 import argparse
 import shutil
+import signal
 import sqlite3
-from contextlib import closing
-from dataclasses import replace
+import subprocess
+import sys
+from contextlib import closing, suppress
 from pathlib import Path
-
-from gpu_round import CHECKPOINT_SECONDS, Watch
 
 from mcdal.command import Command
 from mcdal.compare.asked import commands, entries, seeds
-from mcdal.loop import run
 from mcdal.plan import Plan
 from mcdal.store import Store
+
+SECONDS_TO_STOP = 60
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with CIFAR-10")
     parser.add_argument("--recipe", default="cifar10")
-    parser.add_argument("--strategies", default="random,mcdal")
+    parser.add_argument("--strategies", default="mcdal,random", help="the first lends its first round to the others")
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--scale", default="full", help="small, to try the script itself without a GPU")
+    parser.add_argument("--scale", help="small, to try the script itself without a GPU")
     parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--workers", type=int, default=2, help="runs at once")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--keep", type=Path, required=True, help="folder for what another machine needs to go on")
     parser.add_argument("--from", dest="before", type=Path, help="what an earlier call kept, on another machine")
     given = parser.parse_args()
-    watch = Watch(given.minutes)
     if given.before is not None and not (given.work / "mcdal.db").exists():
         shutil.copytree(given.before, given.work, dirs_exist_ok=True)
-    of = Command(given.recipe, given.data, scale=None if given.scale == "full" else given.scale)
+    if given.minutes:
+        compare(given)
+    of = Command(given.recipe, given.data, scale=given.scale)
     plans = [plan for _, plan in commands(of, entries(given.strategies), seeds(given.seeds))]
-    try:
-        for plan in plans:
-            often = replace(plan, config=replace(plan.config, checkpoint_seconds=CHECKPOINT_SECONDS))
-            run(often, given.work, device=given.device, listen=watch.tell)
-    except KeyboardInterrupt:
-        pass
     keep(plans, given.work, given.keep)
     for line in standing(plans, given.work):
         print(line)
 
 
+def compare(given: argparse.Namespace) -> None:
+    """`mcdal compare` until the minutes are over; what is under way then stops at its last checkpoint."""
+    words = {
+        "--strategies": given.strategies, "--seeds": given.seeds, "--data": given.data, "--scale": given.scale,
+        "--out": given.work, "--device": given.device, "--workers": given.workers,
+    }  # fmt: skip
+    options = [str(word) for pair in words.items() if pair[1] is not None for word in pair]
+    process = subprocess.Popen([sys.executable, "-m", "mcdal", "compare", given.recipe, *options])
+    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.wait(60 * given.minutes)
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(SECONDS_TO_STOP)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
 def keep(plans: list[Plan], work: Path, to: Path) -> None:
-    """The store, and of each run that is not finished the state of its last finished round."""
+    """The store, and of each run that waits to choose what its last finished round has learned."""
     to.mkdir(parents=True, exist_ok=True)
     copy = to / "mcdal.db"
     copy.unlink(missing_ok=True)
@@ -63,9 +79,9 @@ def keep(plans: list[Plan], work: Path, to: Path) -> None:
         database.execute("vacuum into ?", [str(copy)])
     store = Store(work, create=False)
     for plan in plans:
-        finished = [r.round for r in store.rounds(plan.run_id) if r.finished_at is not None]
-        if finished and len(finished) < plan.config.protocol.rounds:
-            state = Path("runs") / plan.run_id / f"round_{finished[-1]:03d}" / "training.pt"
+        rounds = store.rounds(plan.run_id) if store.run(plan.run_id) is not None else []
+        if rounds and rounds[-1].finished_at is not None and len(rounds) < plan.config.protocol.rounds:
+            state = Path("runs") / plan.run_id / f"round_{rounds[-1].round:03d}" / "training.pt"
             (to / state).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(work / state, to / state)
     store.close()
@@ -76,6 +92,8 @@ def standing(plans: list[Plan], work: Path) -> list[str]:
     store = Store(work, create=False)
     lines = []
     for plan in plans:
+        if store.run(plan.run_id) is None:
+            continue
         curve = [f"{m.value:.4f}" for m in store.metrics(plan.run_id) if m.name == "test/accuracy"]
         lines.append(f"{plan.run_id}: {len(curve)}/{plan.config.protocol.rounds} {' '.join(curve)}")
     store.close()
