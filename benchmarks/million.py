@@ -1,17 +1,19 @@
-"""A million rows of 512 features on the disk, in float16: what a choice takes, beside what the disk and the memory allow.
+"""Millions of rows of 512 features on the disk, in float16: what a choice takes, beside what the disk and the memory allow.
 
 Files of 50,000 rows lie in `--work` (made once; 1 GB a million, and 20 MB of logits), like pooled features of a network. In fresh
 processes of one thread each: Margin over logits, core-set, BADGE and MCDAL post hoc (the fit on a sample and the scores of all
-apart), a batch of 1,000 from 1,000 labels; TypiClust and FALCUN a batch of 100, ProbCover one in as many parts as two minutes of
-a core allow. Peaks are of memory beyond what the process held when it began: without pages of mapped files, and with them, which
-the system takes back when it needs them. Beside them the files read once, cold and warm, and one product of all rows with 80
-columns, as many as four pairs of heads on ten classes have.
+apart), a batch of 1,000 from 1,000 labels; a pass of the engine in shards (million_pass.py), and the largest scores of the files
+that it leaves; TypiClust and FALCUN a batch of 100, ProbCover one in as many parts as two minutes of a core allow. Peaks are of
+memory beyond what the process held when it began: without pages of mapped files, and with them, which the system takes back when
+it needs them. Beside them the files read once, cold and warm, and one product of all rows with 80 columns, as many as four pairs
+of heads on ten classes have.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/million.py --work FOLDER [--rows 1000000 10000000]
 """
 
 import argparse
 import gc
+import json
 import os
 import shutil
 import threading
@@ -24,6 +26,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.million_pass import Features, a_pass
+from benchmarks.million_pass import choice as top_b
 from benchmarks.selection import features
 from benchmarks.side_by_side import RESULTS, Check, record
 from mcdal.measuring import select
@@ -55,18 +59,21 @@ def main() -> None:
     parser.add_argument("--dtype", default="float16", choices=["float16", "float32"], help="of the features")
     parser.add_argument("--whole-fit", action="store_true", help="MCDAL's heads on all rows as well: minutes")
     parser.add_argument("--only", nargs="*", default=list(STEPS), choices=list(STEPS))
+    parser.add_argument("--add", action="store_true", help="to the steps and sizes that the result has")
     parser.add_argument("--out", type=Path, default=RESULTS / "million.json")
     given = parser.parse_args()
-    found: dict[int, dict[str, dict[str, float]]] = {}
+    before = json.loads(given.out.read_text())["rows"] if given.add else {}
+    found: dict[int, dict[str, dict[str, float]]] = {int(rows): steps for rows, steps in before.items()}
     steps = [name for name in given.only if name != "MCDAL post hoc, fit on all" or given.whole_fit]
     work = given.work / given.dtype
     for rows in given.rows:
         make(work, rows, np.dtype(given.dtype))
-        found[rows] = {name: measured(name, work, rows) for name in steps}
+        found.setdefault(rows, {}).update({name: measured(name, work, rows) for name in steps})
+    found = {rows: found[rows] for rows in sorted(found)}
     checks = [check for rows, steps in found.items() for check in of_size(rows, steps)]
     if len(found) > 1:
         checks += growth(found)
-    command = f"benchmarks/million.py --rows {' '.join(map(str, given.rows))} --dtype {given.dtype}"
+    command = f"benchmarks/million.py --rows {' '.join(map(str, found))} --dtype {given.dtype}"
     by_rows = {str(rows): steps for rows, steps in found.items()}
     record(given.out, "Choices from a million rows on the disk", command, checks, dtype=given.dtype, rows=by_rows)
 
@@ -177,11 +184,17 @@ def bare(step: Callable[[Path, int], object]) -> Callable[[Path, int], Callable[
     return lambda work, rows: lambda: step(work, rows)
 
 
+def sharded(work: Path, rows: int) -> Features:
+    return Features(tuple(str(path) for path in files(work, rows, "vector")), SHARD, CLASSES)
+
+
 STEPS: dict[str, Callable[[Path, int], Callable[[], object]]] = {
     "read, cold": bare(lambda work, rows: read(work, rows, cold=True)),
     "read, warm": bare(lambda work, rows: read(work, rows, cold=False)),
     "product with 80 columns": bare(product),
     "Margin over logits": bare(margin),
+    "a pass: MCDAL's scores into files": lambda work, rows: a_pass(sharded(work, rows), D, work / f"pass-{rows}"),
+    "top-b of these files": lambda work, rows: top_b(sharded(work, rows), D, work / f"pass-{rows}", BUDGET, LABELED),
     "core-set": choice(CoreSet()),
     "BADGE": choice(Badge()),
     "TypiClust": parted(TypiClust(), 100, Search()),
@@ -254,7 +267,7 @@ def growth(found: dict[int, dict[str, dict[str, float]]]) -> list[Check]:
             f"{name}: CPU time a row, {many:,} / {few:,} rows", found[many][name]["cpu"] / found[few][name]["cpu"] / (many / few),
             1.5, "at most",
         )
-        for name in found[few] if not name.startswith("read")
+        for name in found[few] if not name.startswith("read") and name in found[many]
     ]  # fmt: skip
 
 
