@@ -5,12 +5,15 @@ device best where CUDA's multi-process service runs (`nvidia-cuda-mps-control -d
 store, which `mcdal report` reads, and of a run that has finished a round and not begun the next its training state, so that
 another machine can go on from there (--from, the folder that --keep was). A round that was under way is trained again there; on
 the same machine it goes on in --work. With `--minutes 0` nothing is played: what others play in --work meanwhile is kept.
+results/fig3_cifar10.db.xz is the store of what was played so far: unpacked as KEPT/mcdal.db it is continued with `--from KEPT`.
 
-    PYTHONPATH=. python benchmarks/gpu_compare.py --data CIFAR_FOLDER --strategies mcdal,random --minutes 9 \\
+    PYTHONPATH=.:benchmarks python benchmarks/gpu_compare.py --data CIFAR_FOLDER --strategies mcdal,random --minutes 9 \\
         --work FOLDER --keep KEPT
 """
 
 import argparse
+import datetime
+import json
 import shutil
 import signal
 import sqlite3
@@ -18,6 +21,9 @@ import subprocess
 import sys
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
+
+from gpu_round import reached
 
 from mcdal.command import Command
 from mcdal.compare.asked import commands, entries, seeds
@@ -39,6 +45,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--work", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--keep", type=Path, required=True, help="folder for what another machine needs to go on")
+    parser.add_argument("--result", type=Path, help="a JSON file for the curves")
     parser.add_argument("--from", dest="before", type=Path, help="what an earlier call kept, on another machine")
     given = parser.parse_args()
     if given.before is not None and not (given.work / "mcdal.db").exists():
@@ -48,8 +55,15 @@ def main() -> None:
     of = Command(given.recipe, given.data, scale=given.scale)
     plans = [plan for _, plan in commands(of, entries(given.strategies), seeds(given.seeds))]
     keep(plans, given.work, given.keep)
-    for line in standing(plans, given.work):
-        print(line)
+    runs = standing(plans, given.work)
+    for run in runs:
+        curve = " ".join(
+            f"{round['test_accuracy']:.4f}" for round in run["rounds"] if round["test_accuracy"] is not None
+        )
+        print(f"{run['run']}: {curve}")
+    if given.result:
+        told = {"command": "python benchmarks/gpu_compare.py", "date": datetime.date.today().isoformat(), "runs": runs}
+        given.result.write_text(json.dumps(told, indent=1) + "\n")
 
 
 def compare(given: argparse.Namespace) -> None:
@@ -87,17 +101,12 @@ def keep(plans: list[Plan], work: Path, to: Path) -> None:
     store.close()
 
 
-def standing(plans: list[Plan], work: Path) -> list[str]:
-    """A line a run: its curve so far."""
+def standing(plans: list[Plan], work: Path) -> list[dict[str, Any]]:
+    """What each run that has begun has reached."""
     store = Store(work, create=False)
-    lines = []
-    for plan in plans:
-        if store.run(plan.run_id) is None:
-            continue
-        curve = [f"{m.value:.4f}" for m in store.metrics(plan.run_id) if m.name == "test/accuracy"]
-        lines.append(f"{plan.run_id}: {len(curve)}/{plan.config.protocol.rounds} {' '.join(curve)}")
+    begun = [plan.run_id for plan in plans if store.run(plan.run_id) is not None]
     store.close()
-    return lines
+    return [reached(work, run_id) for run_id in begun]
 
 
 if __name__ == "__main__":
