@@ -75,7 +75,7 @@ def main() -> None:
         checks += growth(found)
     command = f"benchmarks/million.py --rows {' '.join(map(str, found))} --dtype {given.dtype}"
     by_rows = {str(rows): steps for rows, steps in found.items()}
-    record(given.out, "Choices from a million rows on the disk", command, checks, dtype=given.dtype, rows=by_rows)
+    record(given.out, "Choices from millions of rows on the disk", command, checks, dtype=given.dtype, rows=by_rows)
 
 
 def make(work: Path, rows: int, kind: np.dtype) -> None:
