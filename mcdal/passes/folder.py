@@ -54,7 +54,8 @@ class Folder(ABC):
 
     @abstractmethod
     def alone(self) -> "contextlib.AbstractContextManager[None]":
-        """Inside, no other pass of this machine works on the folder; what killed processes left half written is removed."""
+        """Inside, no other pass of this machine works on the folder. What killed processes left half written is removed, before
+        and after."""
 
     @abstractmethod
     def __str__(self) -> str: ...
@@ -114,11 +115,16 @@ class LocalFolder(Folder):
         except OSError as error:
             raise StoreError(f"cannot write to {self.path}: {error.strerror or error}") from error
         try:
-            for part in self.path.glob("*.part"):
-                self.remove(part.name)
+            self._remove_halves()
             yield
         finally:
+            with contextlib.suppress(StoreError):  # the next pass tries again
+                self._remove_halves()
             lock.release()
+
+    def _remove_halves(self) -> None:
+        for part in self.path.glob("*.part"):
+            self.remove(part.name)
 
     def __str__(self) -> str:
         return str(self.path)

@@ -18,7 +18,8 @@ def forty():
 class Watched(FakeSharded):
     """log: a line "shard pid" for every opening. seconds: that an opening takes. deadly: the shard whose reader is killed.
 
-    hanging: the shard whose first reader sleeps. near: whether shards can be opened without what `carrying` brings.
+    hanging: the shard whose first reader sleeps. torn: the one whose first reader is killed while it writes what it measured.
+    near: whether shards can be opened without what `carrying` brings.
     """
 
     log: str = ""
@@ -26,6 +27,7 @@ class Watched(FakeSharded):
     deadly: str = ""
     failing: str = ""
     hanging: str = ""
+    torn: str = ""
     near: bool = True
     brought: tuple[str, ...] = ()
 
@@ -36,8 +38,11 @@ class Watched(FakeSharded):
             os.kill(os.getpid(), signal.SIGKILL)
         if shard.name == self.failing:
             raise OSError("the network is down")
-        if shard.name == self.hanging and Path(self.log).read_text().count(f"{shard.name} ") == 1:
+        first = Path(self.log).read_text().count(f"{shard.name} ") == 1
+        if shard.name == self.hanging and first:
             time.sleep(600)
+        if shard.name == self.torn and first:
+            os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
         assert self.near or shard.name in self.brought
         time.sleep(self.seconds)
         found: Pool = super().pool(shard)

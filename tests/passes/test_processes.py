@@ -109,6 +109,17 @@ def test_a_worker_that_hangs_is_ended_and_its_shard_given_to_another(tmp_path):
 
 
 @pytest.mark.slow
+def test_no_half_file_of_a_worker_that_is_killed_while_it_writes_stays(tmp_path):
+    halves = []
+    measured = measure_shards(
+        model(), watched(tmp_path, torn="part-3"), Margin(), tmp_path / "pass", numerics=NUMERICS, engine=Processes(2),
+        listen=lambda kind, **fields: halves.extend((tmp_path / "pass").glob("*.part")),
+    )  # fmt: skip
+    assert halves and not list((tmp_path / "pass").glob("*.part"))
+    assert Counter(name for name, _ in opened(tmp_path))["part-3"] == 2
+    assert_whole(measured)
+
+
 def test_a_machine_without_a_gpu_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     cuda = Numerics(torch.device("cuda"), "float32", False, False)

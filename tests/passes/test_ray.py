@@ -112,6 +112,16 @@ class TestOnTwoNodes:
         )  # beside the shards that the node had in hand nothing is repeated
         assert_whole(tmp_path, tmp_path_factory)
 
+    def test_no_half_file_of_a_worker_that_is_killed_while_it_writes_stays(self, cluster, tmp_path, tmp_path_factory):
+        measured = measure_shards(
+            model(), watched(tmp_path, torn="part-3"), Margin(), tmp_path / "pass", numerics=NUMERICS,
+            engine=OnRay(address=cluster.address, cpus=0.5),
+        )  # fmt: skip
+        assert len(measured) == 40
+        assert Counter(name for name, _ in opened(tmp_path))["part-3"] == 2
+        assert not list((tmp_path / "pass").glob("*.part"))
+        assert_whole(tmp_path, tmp_path_factory)
+
     def test_the_driver_is_killed(self, cluster, tmp_path, tmp_path_factory):
         process = start(tmp_path, cluster.address, 0.5)
         wait_until(lambda: len(list((tmp_path / "pass").glob("*.parquet"))) >= 3, 120)
