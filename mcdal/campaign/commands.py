@@ -310,3 +310,17 @@ def classes(folder: Folder, add: Annotated[list[str], typer.Option("--add", help
     with opened(folder) as campaign:
         campaign.ledger.add_classes(add)
         typer.echo(", ".join(campaign.ledger.classes()))
+
+
+@app.command()
+def relist(folder: Folder) -> None:
+    """Take shards as they are now that have changed or gone; new ones are found without."""
+    from mcdal import console
+    from mcdal.campaign.definition import opened
+    from mcdal.campaign.relisting import relist as list_anew
+
+    with opened(folder) as campaign, stoppable(), console.listener(False, False) as listen:
+        found = list_anew(campaign, listen)
+    for change in found.changes:
+        typer.echo(change)
+    typer.echo(f"{found.images[1]} images in shards, and {found.images[0]} before")

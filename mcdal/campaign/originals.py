@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TypeAlias
 
 from mcdal.campaign.definition import Opened
 from mcdal.campaign.draws import is_audit
@@ -15,6 +15,8 @@ from mcdal.campaign.shards import CampaignShards, shards_of
 from mcdal.errors import CampaignError, PoolError
 from mcdal.hashes import hashed
 from mcdal.pool.streaming.stored import Stored
+
+File: TypeAlias = io.BufferedReader | io.BytesIO
 
 AT_ONCE = 64
 """Images of shards that are read at once where many are wanted."""
@@ -50,7 +52,7 @@ class Originals(ABC):
         """Changes with the image, so that nobody is shown an older one under the same address."""
 
     @abstractmethod
-    def open(self, id: str) -> BinaryIO:
+    def open(self, id: str) -> File:
         """The bytes of its file."""
 
     @abstractmethod
@@ -110,7 +112,7 @@ class FolderOriginals(Originals):
         state = self.path(id).stat()
         return f"{state.st_size:x}-{state.st_mtime_ns:x}"
 
-    def open(self, id: str) -> BinaryIO:
+    def open(self, id: str) -> File:
         return self.path(id).open("rb")
 
     def where(self) -> str:
@@ -150,7 +152,7 @@ class ShardOriginals(Originals):
     def version(self, id: str) -> str:
         return self._now.version(id)
 
-    def open(self, id: str) -> BinaryIO:
+    def open(self, id: str) -> File:
         (image,) = self._read([id])
         return io.BytesIO(image)
 

@@ -7,12 +7,12 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from PIL import Image
 
 from mcdal.campaign.definition import Opened
-from mcdal.campaign.originals import Originals, originals_of
+from mcdal.campaign.originals import File, Originals, originals_of
 from mcdal.errors import PoolError
 from mcdal.pool.decode import FORMATS, MAX_PIXELS, odd, to_plain, upright
 
@@ -90,7 +90,7 @@ class Pictures:
             beside.write_bytes(content)
             beside.replace(where)
 
-    def _made(self, file: BinaryIO, id: str, side: int) -> bytes:
+    def _made(self, file: File, id: str, side: int) -> bytes:
         with self._decoding, _opened(file, id) as image:
             image.draft("RGB", (side, side))
             image.load()
@@ -101,7 +101,7 @@ class Pictures:
         return sink.getvalue()
 
 
-def _as_it_is(file: BinaryIO, id: str, side: int) -> Shown | None:
+def _as_it_is(file: File, id: str, side: int) -> Shown | None:
     """Where a browser may have it so: of these pixels at most, and few bytes."""
     with _opened(file, id) as image:
         format, fits = str(image.format), max(image.size) <= side
@@ -111,7 +111,7 @@ def _as_it_is(file: BinaryIO, id: str, side: int) -> Shown | None:
     return Shown(file.read(), AS_THEY_ARE[format])
 
 
-def _opened(file: BinaryIO, id: str) -> Image.Image:
+def _opened(file: File, id: str) -> Image.Image:
     """Its header read, nothing decoded. PoolError for one with more pixels than are ever decoded."""
     file.seek(0)
     with warnings.catch_warnings():
