@@ -12,7 +12,7 @@ from mcdal.campaign.definition import Opened
 from mcdal.campaign.draws import is_audit
 from mcdal.campaign.images import list_images
 from mcdal.campaign.shards import CampaignShards, shards_of
-from mcdal.errors import CampaignError, PoolError
+from mcdal.errors import PoolError
 from mcdal.hashes import hashed
 from mcdal.pool.streaming.stored import Stored
 
@@ -56,10 +56,6 @@ class Originals(ABC):
         """The bytes of its file."""
 
     @abstractmethod
-    def path(self, id: str) -> Path:
-        """Its file. CampaignError where images are no files of this machine."""
-
-    @abstractmethod
     def where(self) -> str:
         """Where they lie, for people."""
 
@@ -91,7 +87,7 @@ class FolderOriginals(Originals):
     def in_audit(self, ids: Sequence[str]) -> set[str]:
         return {id for id in ids if is_audit(self._seed, id, self._below)}
 
-    def path(self, id: str) -> Path:
+    def _path(self, id: str) -> Path:
         try:
             path = (self._root / id).resolve()
             inside = path.is_relative_to(self._root) and path.is_file()
@@ -103,17 +99,17 @@ class FolderOriginals(Originals):
 
     def is_there(self, id: str) -> bool:
         try:
-            self.path(id)
+            self._path(id)
         except PoolError:
             return False
         return True
 
     def version(self, id: str) -> str:
-        state = self.path(id).stat()
+        state = self._path(id).stat()
         return f"{state.st_size:x}-{state.st_mtime_ns:x}"
 
     def open(self, id: str) -> File:
-        return self.path(id).open("rb")
+        return self._path(id).open("rb")
 
     def where(self) -> str:
         return str(self._root)
@@ -156,9 +152,6 @@ class ShardOriginals(Originals):
         (image,) = self._read([id])
         return io.BytesIO(image)
 
-    def path(self, id: str) -> Path:
-        raise CampaignError(f"{id!r} is no file of its own: the images of this campaign lie in shards ({self.where()})")
-
     def where(self) -> str:
         return str(self._source.data)
 
@@ -168,7 +161,7 @@ class ShardOriginals(Originals):
             some = ids[first : first + AT_ONCE]
             there = self._now.known(some)
             here = [id for id in some if id in there]
-            found = dict(zip(here, self._read(here), strict=True))
+            found = dict(zip(here, self._read(here) if here else [], strict=True))
             yield from (found.get(id) for id in some)
 
     def _read(self, ids: Sequence[str]) -> list[bytes]:

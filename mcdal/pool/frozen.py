@@ -137,7 +137,7 @@ class _Encoding:
                     _write(part, self.encode(images, some))
                 done += len(some)
             _join(sorted(self.parts.glob(f"{name}-*.npy")), len(positions), folder / f"{name}.npy")
-        ids = {"pool": self.pool.images.ids, "test": self._test_ids}
+        ids = {"pool": tuple(self.pool.images.ids), "test": self._test_ids}
         (folder / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
         spread = _spread(np.load(folder / "pool.npy", mmap_mode="r"))
         write_index(folder, {"encoder": self.encoder, **asdict(spread)})
