@@ -37,7 +37,8 @@ class Asked:
     @property
     def local(self) -> Path | None:
         """Where they are on this machine, if they are."""
-        return None if "://" in self.images else Path(self.images).resolve()
+        path = self.images.removeprefix("file://")
+        return None if "://" in path else Path(path).resolve()
 
 
 class Stock(ABC):
@@ -107,7 +108,7 @@ def stock_of(asked: Asked, folder: Path, listen: Listener = nobody) -> Stock:
             f"{folder} lies within {asked.images}: what a campaign writes would become its images; give another folder"
         )
     if asked.kind is None and where is not None and not where.is_file():
-        files = list_images(Path(asked.images), folder)
+        files = list_images(where, folder)
         if files or not _holds_shards(where):
             if asked.image_column is not None or asked.id_column is not None:
                 raise CampaignError(f"--image-column and --id-column are for shards, and {where} holds image files")

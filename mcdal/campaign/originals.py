@@ -14,6 +14,7 @@ from mcdal.campaign.images import list_images
 from mcdal.campaign.shards import CampaignShards, shards_of
 from mcdal.errors import PoolError
 from mcdal.hashes import hashed
+from mcdal.pool.streaming.index import Indexed
 from mcdal.pool.streaming.stored import Stored
 
 File: TypeAlias = io.BufferedReader | io.BytesIO
@@ -45,7 +46,11 @@ class Originals(ABC):
 
     @abstractmethod
     def is_there(self, id: str) -> bool:
-        """Whether it can be asked about now."""
+        """Whether it is one of the campaign's images now."""
+
+    def can_be_read(self, id: str) -> bool:
+        """Whether it can be shown now. PoolError where nothing can, as a store does not answer."""
+        return self.is_there(id)
 
     @abstractmethod
     def version(self, id: str) -> str:
@@ -145,6 +150,11 @@ class ShardOriginals(Originals):
         """By the index alone: shards are not read for it."""
         return bool(self._now.known([id]))
 
+    def can_be_read(self, id: str) -> bool:
+        """Not where its shard has changed."""
+        now = self._now
+        return bool(now.known([id])) and self._changed(now, now.shard_of(id)) is None
+
     def version(self, id: str) -> str:
         return self._now.version(id)
 
@@ -166,24 +176,28 @@ class ShardOriginals(Originals):
 
     def _read(self, ids: Sequence[str]) -> list[bytes]:
         now = self._now
-        for shard in {now.shard_of(id).name: now.shard_of(id) for id in ids}.values():
-            self._refuse_changed(now, shard.name, shard.stamp)
+        for shard in {now.shard_of(id) for id in ids}:
+            if (changed := self._changed(now, shard)) is not None:
+                raise PoolError(changed)
         images = now.read(ids)
         if (empty := next((id for id, image in zip(ids, images, strict=True) if not image), None)) is not None:
             raise PoolError(f"the image {empty!r} is empty: {now.shard_of(empty).name} has no bytes of it")
         return [image for image in images if image]
 
-    def _refuse_changed(self, now: Stored, shard: str, stamp: str) -> None:
-        """What has the place of an image in a shard that was written anew may be another one."""
-        if time.monotonic() - self._trusted.get((shard, stamp), -SECONDS_TRUSTED) < SECONDS_TRUSTED:
-            return
-        found = now.place.format.stamp(now.place.storage, shard)
-        if found is not None and found != stamp:
-            raise PoolError(
-                f"the shard {now.place.storage.url(shard)} has changed since it was listed: put it back as it was, or take it as "
-                "it is with `mcdal campaign relist`"
+    def _changed(self, now: Stored, shard: Indexed) -> str | None:
+        """In words, where it has: what has the place of an image in a shard that was written anew may be another one."""
+        looked = self._trusted.get((shard.name, shard.stamp))
+        if looked is not None and time.monotonic() - looked < SECONDS_TRUSTED:
+            return None
+        found = now.place.format.stamp(now.place.storage, shard.name)
+        if found is not None and found != shard.stamp:
+            where = now.place.storage.url(shard.name)
+            return (
+                f"the shard {where} has changed since it was listed: put it back as it was, or take it as it is with "
+                "`mcdal campaign relist`"
             )
-        self._trusted[shard, stamp] = time.monotonic()
+        self._trusted[shard.name, shard.stamp] = time.monotonic()
+        return None
 
     @property
     def _now(self) -> Stored:
@@ -195,8 +209,7 @@ class ShardOriginals(Originals):
             self._lock.acquire()
         try:
             if self._stored is None or state != self._state:
-                self._stored = self._source.stored(self._cache)
-                self._state = self._manifest.stat().st_mtime_ns
+                self._stored, self._state = self._source.stored(self._cache), state
             return self._stored
         finally:
             self._lock.release()

@@ -43,7 +43,8 @@ class Pictures:
         return cls(originals_of(campaign), campaign.folder / "cache" / "shown")
 
     def is_there(self, id: str) -> bool:
-        return self._originals.is_there(id)
+        """Whether it can be shown now."""
+        return self._originals.can_be_read(id)
 
     def version(self, id: str) -> str:
         """Changes with the file, so that nobody is shown an older one under the same address."""

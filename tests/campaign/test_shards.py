@@ -258,6 +258,8 @@ def test_shards_that_change_or_go_are_refused_until_somebody_says_so(digits, tmp
         pyarrow.parquet.write_table(table.take([*range(1, EACH), 0]), root / "s0.parquet")
         with pytest.raises(PoolError, match=r"s0.parquet has changed since it was listed.*`mcdal campaign relist`"):
             shown.show(first, "image")
+        assert not shown.is_there(first) and originals_of(campaign).is_there(first)
+        assert shown.is_there(next(id for id in there if not id.startswith("s0:")))  # others go on
         with pytest.raises(
             McdalError, match=r"(?s)1 shards are not as they were.*s0.parquet has changed.*campaign relist`"
         ):
@@ -378,8 +380,9 @@ def test_which_images_are_read_where_they_lie(tars, digits, photos, tmp_path):
     assert stock_of(Asked(str(both)), tmp_path / "c").kind is None
     with pytest.raises(CampaignError, match="are for shards"):
         stock_of(Asked(str(both), id_column="key"), tmp_path / "c")
-    with pytest.raises(CampaignError, match="lies within"):
-        stock_of(Asked(str(tars[0])), tars[0] / "c")
+    for where in (str(tars[0]), f"file://{tars[0]}"):
+        with pytest.raises(CampaignError, match="lies within"):
+            stock_of(Asked(where), tars[0] / "c")
 
 
 @pytest.fixture
