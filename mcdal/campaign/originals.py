@@ -185,16 +185,21 @@ class ShardOriginals(Originals):
         return [image for image in images if image]
 
     def _changed(self, now: Stored, shard: Indexed) -> str | None:
-        """In words, where it has: what has the place of an image in a shard that was written anew may be another one."""
+        """In words, where it has, or has gone: what lies in the place of an image may be another one then."""
         looked = self._trusted.get((shard.name, shard.stamp))
         if looked is not None and time.monotonic() - looked < SECONDS_TRUSTED:
             return None
-        found = now.place.format.stamp(now.place.storage, shard.name)
+        storage = now.place.storage
+        try:
+            found = now.place.format.stamp(storage, shard.name)
+        except PoolError:
+            if storage.exists(shard.name):
+                raise
+            found = "gone"
         if found is not None and found != shard.stamp:
-            where = now.place.storage.url(shard.name)
             return (
-                f"the shard {where} has changed since it was listed: put it back as it was, or take it as it is with "
-                "`mcdal campaign relist`"
+                f"the shard {storage.url(shard.name)} has {'gone' if found == 'gone' else 'changed'} since it was listed: put it "
+                "back as it was, or take what there is with `mcdal campaign relist`"
             )
         self._trusted[shard.name, shard.stamp] = time.monotonic()
         return None
@@ -203,9 +208,10 @@ class ShardOriginals(Originals):
     def _now(self) -> Stored:
         """While one thread looks up a new index, the others go on with the old one."""
         state = self._manifest.stat().st_mtime_ns if self._manifest.exists() else 0
-        if self._stored is not None and (state == self._state or not self._lock.acquire(blocking=False)):
-            return self._stored
-        if self._stored is None:
+        stored = self._stored
+        if stored is not None and (state == self._state or not self._lock.acquire(blocking=False)):
+            return stored
+        if stored is None:
             self._lock.acquire()
         try:
             if self._stored is None or state != self._state:

@@ -287,6 +287,9 @@ def test_a_shard_that_has_gone_is_asked_about_no_more(tars, tmp_path):
         waiting = campaign.ledger.open()
         gone = [id for id in waiting if id.startswith("s2/")]
         assert sweep(campaign) == "" and len(gone) > 3  # by the index they are there
+        assert not any(map(Pictures.of(campaign).is_there, gone))
+        with pytest.raises(PoolError, match=r"s2.tar has gone since it was listed"):
+            Pictures.of(campaign).show(gone[0], "image")
         found = relist(campaign)
         assert found.changes == ("s2.tar is missing",) and found.images == (120, 80)
         assert f"{len(gone)} images of this round are away: is {root} there?" == sweep(campaign)
