@@ -226,7 +226,7 @@ def test_a_trainer_that_is_killed_picks_the_same(tars, finished, tmp_path):
 def test_an_encoder_on_parquet_and_a_shard_that_comes(digits, tmp_path):
     root, images, truth = parquet(tmp_path / "pool", digits, [0, 1])
     (tmp_path / "flat.py").write_text(ENCODER)
-    begin(tmp_path / "c", root, **{**SMALL, "control": 0.25}, encoder=f"{tmp_path / 'flat.py'}:Flat", scale="full")
+    begin(tmp_path / "c", root, **SMALL, encoder=f"{tmp_path / 'flat.py'}:Flat", scale="full")
     with opened(tmp_path / "c") as campaign:
         train(tmp_path / "c", "cpu")
         people, before = team(campaign), originals_of(campaign)
