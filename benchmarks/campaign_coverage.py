@@ -75,7 +75,7 @@ def play(
     folder: Path, photos: Path, truth: Mapping[str, int], seed: int, x: torch.Tensor, y: np.ndarray
 ) -> dict[str, Any]:
     new(
-        folder, photos, ",".join(f"class {i}" for i in range(10)), BUDGET, start=BUDGET // 10, batch=BUDGET // 10,
+        folder, str(photos), ",".join(f"class {i}" for i in range(10)), BUDGET, start=BUDGET // 10, batch=BUDGET // 10,
         strategy="margin", encoder=ENCODER, size=SIDE, audit=0.05, audit_answers=2, control=0.1, double=0.05, guesses=False,
         scale="full", seed=seed, settings=None, near=1.0,
     )  # fmt: skip

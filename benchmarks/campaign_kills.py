@@ -49,7 +49,7 @@ def main() -> None:
     given = parser.parse_args()
     truth = write_images(given.fashion, given.work / "photos", given.images)
     new(
-        given.work / "campaign", given.work / "photos", ",".join(f"class {i}" for i in range(10)), given.budget,
+        given.work / "campaign", str(given.work / "photos"), ",".join(f"class {i}" for i in range(10)), given.budget,
         start=given.budget // 10, batch=given.budget // 10, strategy="margin", encoder=ENCODER, size=28, audit=0.05,
         audit_answers=2, control=0.1, double=0.05, guesses=False, scale="full", seed=0, settings=None, near=1.0,
     )  # fmt: skip

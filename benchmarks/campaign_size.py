@@ -77,7 +77,7 @@ def write_photos(folder: Path, count: int) -> None:
 
 
 def begin(folder: Path, photos: Path, questions: int) -> None:
-    new(folder, photos, "cat,dog,other", questions, start=questions, audit=0.05, scale="small", settings=None)
+    new(folder, str(photos), "cat,dog,other", questions, start=questions, audit=0.05, scale="small", settings=None)
 
 
 def ask(folder: Path, images: int, questions: int) -> None:

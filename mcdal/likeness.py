@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch.nn import functional as F
 
 from mcdal.pool.base import Images
+from mcdal.pool.places import Places
 
 SIDE = 16
 """Images are compared at this many pixels: what differs by compression, light, or a few pixels of place is then alike."""
@@ -24,12 +25,12 @@ class Likeness:
 
     def __init__(self, images: Images):
         self._images = images
-        self._places: dict[str, int] | None = None
+        self._places: Places | None = None
 
     def of(self, ids: Sequence[str]) -> Float[np.ndarray, "k d"]:
         """A vector of length 1 for each: the image at SIDE x SIDE pixels less the mean of each channel; 0 of a blank one."""
         if self._places is None:
-            self._places = {id: i for i, id in enumerate(self._images.ids)}
+            self._places = Places(self._images.ids)
         return self.at(np.array([self._places[id] for id in ids], dtype=np.int64))
 
     def at(self, positions: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k d"]:

@@ -182,16 +182,19 @@ class Run:
         return at_random(ids, self.sizes[0], seed, among)
 
     def _set_unusable_aside(self, picks: Picks) -> bool:
-        """Whether any of these images cannot be read, where that is found out as they are: people must not be asked about it."""
-        if self.pool.sharded is None:
-            return False
-        positions = np.array([self.pool.position(id) for id in picks.ids], dtype=np.int64)
-        chunks = np.array_split(positions, max(1, -(-len(positions) // self.config.training.measure_batch_size)))
-        for _ in self.pool.images.batches(chunks, torch.device("cpu")):
-            pass
+        """Whether any of these images cannot be read, where that is found out as they are: people must not be asked about it.
+
+        What has features was read when these were made.
+        """
+        if self.pool.sharded is not None:
+            positions = np.array([self.pool.position(id) for id in picks.ids], dtype=np.int64)
+            chunks = np.array_split(positions, max(1, -(-len(positions) // self.config.training.measure_batch_size)))
+            for _ in self.pool.images.batches(chunks, torch.device("cpu")):
+                pass
         picked = set(picks.ids)
         bad = [q for q in self.pool.images.quarantined if q.id in picked]
-        self._set_aside(bad)
+        if bad:
+            self._set_aside(bad)
         return bool(bad)
 
     def _choose(self, strategy: Strategy, rows: Rows, round: int, model: Model | None) -> Batch:
@@ -250,7 +253,7 @@ class Run:
         later = {id for r in self.store.rounds(self.id) if r.round > round for id in self.store.asked(self.id, r.round)}
         labels = {id: value for id, value in self.store.labels(self.id).items() if id not in later}
         if self._standing is None:
-            self._standing = {label.sample_id for label in self.oracle.answers()} & set(self.pool.images.ids)
+            self._standing = self.pool.has({label.sample_id for label in self.oracle.answers()})
         return {id: value for id, value in labels.items() if id in self._standing}
 
     def _sizes(self) -> list[int]:
@@ -261,7 +264,7 @@ class Run:
         asked = [len(self.store.asked(self.id, r.round)) for r in self.store.rounds(self.id)]
         taken = {id for r in range(len(asked)) for id in self.store.asked(self.id, r)}
         taken |= self.store.set_aside_ids(self.id) | set(self.store.labels(self.id))
-        free, sizes = sum(id not in taken for id in self.pool.images.ids), list(asked)
+        free, sizes = len(self.pool) - len(self.pool.has(taken)), list(asked)
         for size in protocol.sizes(sys.maxsize)[len(asked) :]:
             if free > 0:
                 sizes.append(min(size, free))

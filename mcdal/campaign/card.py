@@ -10,7 +10,6 @@ from mcdal.campaign.escape import yaml
 from mcdal.campaign.facts import Facts
 from mcdal.campaign.formats.huggingface import EXTRA, NUMBERS, splits
 from mcdal.campaign.formats.tables import csv_bytes
-from mcdal.campaign.images import list_images
 from mcdal.campaign.judging import judge
 from mcdal.campaign.progress import finished_rounds
 from mcdal.campaign.records import Labels, anonymous
@@ -57,7 +56,8 @@ def facts(labels: Labels, names: bool, device: str, listen: Listener, beside: Be
     """A model that cannot be judged now, since an image or an encoder is away, keeps no card from being written."""
     campaign, audit, why = labels.campaign, None, "No model is trained yet."
     outcomes, sums = campaign.ledger.outcomes(), _sums(labels, beside)
-    ids = [file.id for file in list_images(campaign.campaign.images, campaign.folder)]
+    originals = labels.originals
+    in_audit = originals.audit() | originals.in_audit([o.sample_id for o in outcomes])
     if finished_rounds(campaign):
         try:
             audit = judge(round_model(campaign, None, device, listen))
@@ -66,8 +66,8 @@ def facts(labels: Labels, names: bool, device: str, listen: Listener, beside: Be
         except McdalError as error:
             why = "The model could not be judged when this card was written."
             listen("notice", text=f"the card says nothing of the model: {error}")
-    called, shares = {} if names else anonymous(campaign), class_shares(campaign, outcomes, ids)
-    return Facts(campaign, labels, called, outcomes, len(ids), shares, audit, why, sums)
+    called, shares = {} if names else anonymous(campaign), class_shares(campaign, outcomes, in_audit)
+    return Facts(campaign, labels, called, outcomes, originals.count(), shares, audit, why, sums)
 
 
 def _sums(labels: Labels, beside: Beside | None) -> dict[str, str]:

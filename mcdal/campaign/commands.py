@@ -17,7 +17,9 @@ Folder = Annotated[Path, typer.Argument(help="Folder of the campaign.")]
 @app.command()
 def new(
     folder: Folder,
-    images: Annotated[Path, typer.Option("--images", help="Folder of the images, without labels.")],
+    images: Annotated[
+        str, typer.Option("--images", help="Folder of the images, without labels; or a folder or URL of shards.")
+    ],
     classes: Annotated[str, typer.Option("--classes", help="cat,dog,other; or a text file with a name a line.")],
     budget: Annotated[
         int | None, typer.Option("--budget", help="Labels in all, without those for the audit; or give --cost.")
@@ -87,66 +89,63 @@ def new(
     database: Annotated[
         str | None, typer.Option("--database", help="postgresql://user@host/name, for several servers.")
     ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option("--kind", help="auto, parquet, tar, lance or files: images are read where they lie, not copied."),
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option("--image-column", help="Of shards: the column of images (image); of tars the ending.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id-column", help="Of shards: the column of stable ids; without it FILE:ROW.")
+    ] = None,
 ) -> None:
     """Begin a campaign in a folder of its own."""
+    from mcdal import console
+    from mcdal.campaign.beginning import Asked, check_files, check_shards, class_names, notes, stock_of
     from mcdal.campaign.cost import affordable
     from mcdal.campaign.definition import Campaign
-    from mcdal.campaign.draws import audit_bound
-    from mcdal.campaign.images import list_images
-    from mcdal.campaign.plans import audit_size, begin
-    from mcdal.device import choose_device
-    from mcdal.groups import read_costs, read_groups
+    from mcdal.campaign.plans import audit_size, begin, check
     from mcdal.likeness import NEAR
     from mcdal.settings import parse_settings
 
     given = parse_settings([*(settings or []), *([] if weights is None else [f"weights={weights.resolve()}"])])
     names = class_names(classes)
-    if folder.resolve().is_relative_to(images.resolve()):
-        raise CampaignError(
-            f"{folder} lies within {images}: what a campaign writes would become its images; give another folder"
-        )
-    ids = [file.id for file in list_images(images, folder)]
+    asked = Asked(images, kind, image_column, id_column)
+    with stoppable(), console.listener(False, False) as listen:
+        stock = stock_of(asked, folder, listen)
     groups, costs = (None if file is None else file.expanduser().resolve() for file in (groups, costs))
-    if groups is not None:
-        read_groups(groups, tuple(ids))
-    if costs is not None:
-        read_costs(costs, tuple(ids))
-    if per_group is not None and groups is None and len({id.rpartition("/")[0] for id in ids}) == 1:
-        raise CampaignError(f"--per-group {per_group}: all images lie in one folder; give --groups as well")
+    check_files(stock, groups, costs, per_group)
     kept = audit_size(audit)
     if budget is None:
         if cost is None:
             raise CampaignError("give --budget, the number of labels, or --cost with --price or --wage")
         budget = affordable(cost, seconds_per_label, wage, price, kept * audit_answers, double)
     first = start or max(10 * len(names), budget // 10)
-    left = len(ids) - kept
+    left = len(stock) - kept
     if budget > left:
         raise CampaignError(
-            f"{images} has {len(ids)} images; {kept} of them are for the audit, which leaves {max(0, left)} for a budget of "
+            f"{images} has {len(stock)} images; {kept} of them are for the audit, which leaves {max(0, left)} for a budget of "
             f"{budget}: lower --budget or --audit"
         )
     campaign = Campaign(
-        folder.resolve().name, images.resolve(), budget, min(first, budget), batch or max(1, budget // 10), kept,
-        audit_bound(seed, ids, kept), control, double, guesses, strategy, encoder, scale, size, seed,
+        folder.resolve().name, asked.local or images, budget, min(first, budget), batch or max(1, budget // 10), kept,
+        stock.audit_bound(seed, kept), control, double, guesses, strategy, encoder, scale, size, seed,
         tuple(given.items()), target, cost, price, wage, seconds_per_label,
         near=None if near == 1 else NEAR if near is None else near,
         fan_out=fan_out, easy=easy, per_group=per_group, groups=groups, costs=costs,
         classes=len(names), audit_answers=audit_answers,
+        kind=stock.kind, image_column=image_column or "image", id_column=id_column,
     )  # fmt: skip
+    check(campaign, folder, names)
+    with stoppable(), console.listener(False, False) as listen:
+        check_shards(campaign, folder, names, listen)
     begin(folder, campaign, names, database)
     typer.echo(
-        f"{len(ids)} images, {len(names)} classes; {kept} images for the audit, {budget} labels in {campaign.rounds} rounds"
+        f"{len(stock)} images, {len(names)} classes; {kept} images for the audit, {budget} labels in {campaign.rounds} rounds"
     )
-    if control and int(control * campaign.batch) == 0:
-        typer.echo(
-            f"note: a batch of {campaign.batch} holds no image that is drawn at random, so the gain over random labeling stays "
-            "unknown; give a larger --batch or --control (begin again in another folder)"
-        )
-    if encoder is None and scale == "full" and choose_device("auto").type == "cpu":
-        typer.echo(
-            "note: without a GPU a round of training takes hours at this size; --encoder efficientnet_lite0 takes seconds, and "
-            "--scale small minutes (begin again in another folder)"
-        )
+    for note in notes(campaign, len(stock)):
+        typer.echo(f"note: {note}")
     typer.echo(f"next: mcdal campaign serve {folder}")
 
 
@@ -313,12 +312,15 @@ def classes(folder: Folder, add: Annotated[list[str], typer.Option("--add", help
         typer.echo(", ".join(campaign.ledger.classes()))
 
 
-def class_names(given: str) -> list[str]:
-    """From a list with commas, or from a file with a name a line. CampaignError for a name that is given twice."""
-    path = Path(given)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else given.split(",")
-    names = [line.strip() for line in lines if line.strip()]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise CampaignError(f"the class {twice[0]!r} is named twice")
-    return names
+@app.command()
+def relist(folder: Folder) -> None:
+    """Take shards as they are now that have changed or gone; new ones are found without."""
+    from mcdal import console
+    from mcdal.campaign.definition import opened
+    from mcdal.campaign.relisting import relist as list_anew
+
+    with opened(folder) as campaign, stoppable(), console.listener(False, False) as listen:
+        found = list_anew(campaign, listen)
+    for change in found.changes:
+        typer.echo(change)
+    typer.echo(f"{found.images[1]} images in shards, and {found.images[0]} before")

@@ -14,16 +14,19 @@ from mcdal.campaign_tables import campaigns
 from mcdal.checked import at_least
 from mcdal.database import Database
 from mcdal.errors import CampaignError, ConfigError
+from mcdal.pool.streaming.kinds import Kind
 
 SCALES = ("full", "small")
-PATHS = ("images", "groups", "costs")
+PATHS = ("groups", "costs")
 
 
 @dataclass(frozen=True)
 class Campaign:
     """What a campaign is. Of all that only the budget may change while people work.
 
-    images: the folder; ids are paths within it. budget, start, batch: labels in all, of the first round and of each later one.
+    images: the folder; ids are paths within it. kind: of the shards that images lie in, at a URL or in a folder (None: they are
+    files, and copied); image_column, id_column: of these shards, as in `mcdal run shards`. budget, start, batch: labels in all,
+    of the first round and of each later one.
     audit: images that are labeled first and never trained on nor picked, so that accuracy has an honest estimate; `audit_below`
     says which they are, new images included: those whose number drawn from `seed` and id is smaller. control: share of each later
     batch that is drawn at random. double: share of the images that two people label. guesses: whether people may see the model's.
@@ -37,7 +40,7 @@ class Campaign:
     """
 
     name: str
-    images: Path
+    images: Path | str
     budget: int
     start: int
     batch: int
@@ -66,12 +69,20 @@ class Campaign:
     classes: int = 0
     audit_answers: int = 1
     changed_at: str | None = None
+    kind: Kind | None = None
+    image_column: str = "image"
+    id_column: str | None = None
 
     def __post_init__(self) -> None:
         at_least(self, "campaign", 1, "budget", "start", "batch", "audit", "size", "audit_answers")
         at_least(self, "campaign", 0, "double", "control", "easy")
         if self.fan_out and self.near is None:
             raise ConfigError("campaign.fan_out: give --near as well, from which likeness images take over a label")
+        if self.fan_out and self.kind is not None:
+            raise ConfigError(
+                "campaign.fan_out: every image would be read in each round to find near-duplicates, and those in shards are too "
+                "many: leave --fan-out out (--near still lets a batch hold one of several)"
+            )
         for name in ("double", "control", "easy"):
             if getattr(self, name) >= 1:
                 raise ConfigError(f"campaign.{name} = {getattr(self, name)}: give a share below 1")
@@ -97,6 +108,15 @@ class Campaign:
     def starts_at_random(self) -> bool:
         """Whether the start set is a random sample; not where a strategy picks it from features."""
         return dict(self.settings).get("cold_start", "null") == "null"
+
+    @property
+    def files(self) -> Path | None:
+        """The folder in which ids are paths of image files; None where there is none on this machine."""
+        return self.images if isinstance(self.images, Path) and self.kind in (None, "files") else None
+
+    def holds(self, path: Path) -> bool:
+        """Whether this path lies among the images."""
+        return isinstance(self.images, Path) and path.resolve().is_relative_to(self.images.resolve())
 
     @property
     def rounds(self) -> int:
@@ -177,7 +197,7 @@ def of_database(folder: Path, database: Database, images: Path | None = None) ->
 def to_json(campaign: Campaign, run_id: str) -> dict[str, Any]:
     """Without its name, which is the campaign's id."""
     given = asdict(campaign) | {"settings": [list(pair) for pair in campaign.settings]}
-    given |= {name: None if given[name] is None else str(given[name]) for name in PATHS}
+    given |= {name: None if given[name] is None else str(given[name]) for name in ("images", *PATHS)}
     del given["name"]
     return given | {"run_id": run_id}
 
@@ -189,4 +209,5 @@ def from_json(name: str, given: dict[str, Any]) -> Campaign:
         raise CampaignError(f"the campaign {name!r} was begun by a newer mcdal ({', '.join(foreign)}): upgrade it")
     settings = tuple((path, text) for path, text in given["settings"])
     paths = {key: None if given.get(key) is None else Path(given[key]) for key in PATHS}
-    return Campaign(name, **{**given, **paths, "settings": settings})
+    images = given["images"] if "://" in given["images"] else Path(given["images"])
+    return Campaign(name, **{**given, **paths, "images": images, "settings": settings})

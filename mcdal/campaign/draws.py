@@ -1,6 +1,10 @@
 """What is drawn by the seed and an image's id alone, so that it stays so whatever is added."""
 
+import numpy as np
+from jaxtyping import UInt64
+
 from mcdal.errors import PoolError
+from mcdal.pool.streaming.split import drawn
 from mcdal.selection import uniform
 
 
@@ -15,6 +19,14 @@ def audit_bound(seed: int, ids: list[str], count: int) -> float:
         raise PoolError(f"{count} of {len(ids)} images for the audit leave none to label: take fewer, or add images")
     numbers = sorted(uniform(seed, f"audit/{id}") for id in ids)
     return (numbers[count - 1] + numbers[count]) / 2
+
+
+def shards_bound(hashes: UInt64[np.ndarray, " n"], seed: int, count: int) -> float:
+    """As `audit_bound`, of images in shards, whose numbers are drawn by the hash of their ids."""
+    if count >= len(hashes):
+        raise PoolError(f"{count} of {len(hashes)} images for the audit leave none to label: take fewer, or add images")
+    numbers = np.partition(drawn(hashes, seed), (count - 1, count))
+    return (int(numbers[count - 1]) + int(numbers[count])) / 2**65
 
 
 def is_double(seed: int, id: str, share: float) -> bool:

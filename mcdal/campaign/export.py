@@ -35,6 +35,11 @@ def export(
     """
     if to not in FORMATS:
         raise CampaignError(f"--to {to}: there are {', '.join(FORMATS)}")
+    if to in OF_FILES and campaign.campaign.files is None:
+        raise CampaignError(
+            f"--to {to}: it is read beside image files, and the images of this campaign lie in shards: take huggingface or "
+            "folders, which hold the images, or csv or parquet"
+        )
     published = to == "huggingface" and not names
     labels = Labels(campaign, anonymous(campaign) if published else {})
     if not labels.rows:
@@ -62,4 +67,6 @@ FORMATS: Mapping[str, Callable[[Labels, Path], None]] = {
     "cvat": to_cvat,
     "label-studio": to_label_studio,
 }
+OF_FILES = ("cvat", "label-studio")
+"""Formats that name image files of a folder which the reader has too."""
 WITH_CARD = {"folders": "card.md", "huggingface": "README.md"}

@@ -12,7 +12,7 @@ from mcdal.campaign.shares import Shares
 
 @dataclass(frozen=True)
 class Facts:
-    """called: people by what the card calls them; empty where by their names. images: in the folder now.
+    """called: people by what the card calls them; empty where by their names. images: that there are now.
 
     audit: what the newest model is worth; None where it was not judged, and `unjudged` says why. sums: SHA-256 by file.
     """

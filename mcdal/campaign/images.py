@@ -54,13 +54,7 @@ class CampaignImages(Source):
         pool = [file for file in files if file.id not in kept]
         if not pool or not audit:
             raise PoolError(f"{self.data}: {len(pool)} images to pick from and {len(audit)} for the audit: add images")
-        database = Database(self.store, create=False)
-        try:
-            ledger = Ledger(database, self.campaign)
-            classes = ledger.classes()
-            labels = {o.sample_id: o.value for o in ledger.outcomes(["audit"]) if o.verdict == "label"}
-        finally:
-            database.close()
+        classes, labels = told_so_far(self.store, self.campaign)
         reading = Reading(self.size, self.bad_images, self.max_pixels, self.cache_gib, self.workers)
         made = prepare(_listing(self.data, classes, pool, audit), reading, cache, listen)
         images = made.test.images
@@ -68,6 +62,18 @@ class CampaignImages(Source):
         positions, y = (np.array([pair[k] for pair in known], dtype=np.int64) for k in (0, 1))
         folders = tuple(id.rpartition("/")[0] for id in made.images.ids)
         return replace(made, targets=None, test=LabeledView(images, positions, y), groups=folders)
+
+
+def told_so_far(store: Path, campaign: str) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The classes of a campaign, and the labels of audit images by id."""
+    database = Database(store, create=False)
+    try:
+        ledger = Ledger(database, campaign)
+        closed = ledger.outcomes(["audit"])
+        labels = {o.sample_id: o.value for o in closed if o.verdict == "label" and o.value is not None}
+        return ledger.classes(), labels
+    finally:
+        database.close()
 
 
 def list_images(folder: Path, store: Path) -> list[Found]:

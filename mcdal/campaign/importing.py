@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from mcdal.campaign.definition import Opened
 from mcdal.campaign.door import Door
-from mcdal.campaign.images import list_images
 from mcdal.campaign.ledger import Given, Question
+from mcdal.campaign.originals import originals_of
 from mcdal.campaign.questions import OF_FILES
 from mcdal.errors import CampaignError
 from mcdal.pool.decode import EXTENSIONS
@@ -115,7 +115,7 @@ def _refuse(campaign: Opened, source: Path, given: Labels) -> None:
     """CampaignError that names what cannot be taken."""
     if not given:
         raise CampaignError(f"{source} holds no label")
-    there = {file.id for file in list_images(campaign.campaign.images, campaign.folder)}
+    there = originals_of(campaign).known([id for id, _ in given])
     classes = campaign.ledger.classes()
     said: dict[str, str] = {}
     unknown, foreign, twice = [], [], []

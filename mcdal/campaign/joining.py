@@ -25,6 +25,11 @@ def join(folder: Path, url: str, images: Path) -> list[str]:
             f"{folder} is the folder of a campaign itself: `mcdal campaign serve {folder}` shows its page"
         )
     with of_database(folder, Database(folder, create=False, url=url, remember=False), images.resolve()) as campaign:
+        if campaign.campaign.kind is not None:
+            raise CampaignError(
+                f"the images of {campaign.campaign.name} lie in shards, whose index is in the folder that it was begun in: one "
+                "server shows their page; let people reach it with `mcdal campaign serve --host 0.0.0.0`"
+            )
         waiting, pictures = campaign.ledger.open(), Pictures.of(campaign)
         missing = [id for id in waiting if not pictures.is_there(id)]
         if waiting and len(missing) == len(waiting):

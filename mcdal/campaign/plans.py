@@ -12,11 +12,13 @@ from mcdal.campaign.arms import Easy, Newcomers
 from mcdal.campaign.definition import Campaign, to_json
 from mcdal.campaign.images import CampaignImages
 from mcdal.campaign.ledger import Ledger, plain
+from mcdal.campaign.shards import shards_of
 from mcdal.campaign_tables import campaigns
 from mcdal.config import Config, Protocol
 from mcdal.database import Database
 from mcdal.errors import CampaignError
 from mcdal.plan import Plan
+from mcdal.pool.base import Source
 from mcdal.recipes.base import frozen, paper, small
 from mcdal.registry import load
 from mcdal.settings import canonical, override
@@ -43,11 +45,8 @@ def audit_size(wanted: float) -> int:
 
 def plan_of(campaign: Campaign, folder: Path) -> Plan:
     """The run that a campaign in this folder is."""
-    source = CampaignImages(
-        campaign.images, folder, campaign.name, campaign.seed, campaign.audit_below, campaign.size
-    )  # fmt: skip
     config = replace(
-        paper(source, load("strategies", campaign.strategy)()),
+        paper(source_of(campaign, folder), load("strategies", campaign.strategy)()),
         training=Training(epochs=EPOCHS, steps_per_epoch=STEPS),
         protocol=Protocol(
             campaign.start, campaign.batch, campaign.rounds, total=campaign.budget, control=campaign.control,
@@ -67,10 +66,31 @@ def plan_of(campaign: Campaign, folder: Path) -> Plan:
     return Plan(made, campaign.seed, campaign.name, campaign.scale, canonical(made, given), campaign.strategy)
 
 
+def source_of(campaign: Campaign, folder: Path) -> Source:
+    """Where a campaign in this folder has its images."""
+    if campaign.kind is not None:
+        return shards_of(campaign, folder)
+    data = Path(campaign.images)
+    return CampaignImages(data, folder, campaign.name, campaign.seed, campaign.audit_below, campaign.size)
+
+
 def new_share(campaign: Campaign) -> float:
     """Of a batch: images that are likely of a class that was added. Campaigns of before did without."""
     left = 1 - campaign.control - campaign.easy
     return min(NEW_SHARE, left / 2) if campaign.classes else 0.0
+
+
+def check(campaign: Campaign, folder: Path, classes: list[str]) -> Plan:
+    """The run that it would be: what cannot be is said before anything is written."""
+    if len(classes) < 2:
+        raise CampaignError(
+            f"{len(classes)} class given: two are the least to tell apart (--classes names those that people choose from; labels "
+            "that lie beside images are not read)"
+        )
+    plan = plan_of(campaign, folder)
+    if plan.config.weights is not None:
+        check_fits(StartWeights.read(plan.config.weights), plan.config.model, len(classes), campaign.size)
+    return plan
 
 
 def begin(folder: Path, campaign: Campaign, classes: list[str], url: str | None = None) -> None:
@@ -78,11 +98,7 @@ def begin(folder: Path, campaign: Campaign, classes: list[str], url: str | None 
 
     CampaignError where there is one in this folder or database, or the classes cannot be.
     """
-    if len(classes) < 2:
-        raise CampaignError(f"{len(classes)} class given: two are the least to tell apart")
-    plan = plan_of(campaign, folder)  # what cannot be is said before anything is written
-    if plan.config.weights is not None:
-        check_fits(StartWeights.read(plan.config.weights), plan.config.model, len(classes), campaign.size)
+    plan = check(campaign, folder, classes)
     database = Database(folder, url=url, remember=False)
     try:
         with database.read() as connection:

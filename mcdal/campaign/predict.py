@@ -51,14 +51,18 @@ def predict(
         raise CampaignError(f"--out {out}: predictions are written as {' or '.join(WRITERS)}")
     labeled = {row.sample_id for row in labels_of(campaign)}
     parts = [_without(images, labeled) for images in (trained.pool.images, trained.pool.test.images)]
-    total, count = sum(len(positions) for _, positions in parts), 0
+    total, count, done = sum(len(positions) for _, positions in parts), 0, 0
+    bad = {image.id: image for image in trained.pool.quarantine}
     with writer(out, trained, temperature) as write:
         for images, positions in parts:
             for ids, logits in trained.logits(images, positions):
-                write(ids, softmax(logits.astype(np.float64) / temperature, axis=1))
-                count += len(ids)
-                listen("measure", done=count, total=total)
-    return Predicted(count, tuple(bad for bad in trained.pool.quarantine if bad.id not in labeled))
+                bad |= {image.id: image for image in images.quarantined}
+                kept = [i for i, id in enumerate(ids) if id not in bad]  # the others turned out to be unusable
+                write(tuple(ids[i] for i in kept), softmax(logits[kept].astype(np.float64) / temperature, axis=1))
+                count += len(kept)
+                done += len(ids)
+                listen("measure", done=done, total=total)
+    return Predicted(count, tuple(image for image in bad.values() if image.id not in labeled))
 
 
 def _without(images: Images, labeled: set[str]) -> tuple[Images, np.ndarray]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mcdal.campaign.definition import Opened
+from mcdal.campaign.originals import Originals, originals_of
 from mcdal.campaign.rows import Labeled, did, labeled
 from mcdal.campaign.showing import Pictures
 from mcdal.errors import PoolError
@@ -48,10 +49,14 @@ class Labels:
         return [
             Record(
                 row.sample_id, row.label, row.number, " and ".join(self.called.get(name, name) for name in row.by),
-                row.answers, row.at.isoformat(), row.round, row.arm, self._digest(row.sample_id),
+                row.answers, row.at.isoformat(), row.round, row.arm, self._read[row.sample_id][0],
             )
             for row in self.rows
         ]  # fmt: skip
+
+    @cached_property
+    def originals(self) -> Originals:
+        return originals_of(self.campaign)
 
     @cached_property
     def pictures(self) -> Pictures:
@@ -66,6 +71,10 @@ class Labels:
         """Ids of images that have a label and are not in the folder any more."""
         return tuple(record.sample_id for record in self.records if not record.sha256)
 
+    def bytes_of(self, id: str) -> int:
+        """Of the file; 0 of an image that has gone."""
+        return self._read[id][1]
+
     def size(self, id: str) -> tuple[int, int]:
         """Width and height of the file; 0, 0 of an image that has gone."""
         try:
@@ -73,12 +82,14 @@ class Labels:
         except PoolError:
             return 0, 0
 
-    def _digest(self, id: str) -> str:
-        try:
-            with self.pictures.path(id).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except PoolError:
-            return ""
+    @cached_property
+    def _read(self) -> dict[str, tuple[str, int]]:
+        """Checksum and length of each image, all read once."""
+        ids = [row.sample_id for row in self.rows]
+        return {
+            id: ("", 0) if content is None else (hashlib.sha256(content).hexdigest(), len(content))
+            for id, content in zip(ids, self.originals.each(ids), strict=True)
+        }
 
 
 def anonymous(campaign: Opened) -> dict[str, str]:

@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 from mcdal.campaign.definition import Opened
-from mcdal.campaign.draws import is_audit
 from mcdal.campaign.judging import Share
 from mcdal.campaign.ledger import Outcome
 
@@ -19,15 +18,13 @@ class Shares:
     cannot: Share
 
 
-def class_shares(campaign: Opened, outcomes: list[Outcome], ids: list[str]) -> Shares:
+def class_shares(campaign: Opened, outcomes: list[Outcome], audit: set[str]) -> Shares:
     """Audit and start images are a random sample of the pool together, each image as likely as another.
 
     The audit alone is taken where the start set is none: chosen by a cold start, older than images that were added (the audit
-    takes its part of those), or partly given by a file. ids: of all images now.
+    takes its part of those), or partly given by a file. audit: ids, of images that have gone too.
     """
     definition = campaign.campaign
-    audit = {id for id in ids if is_audit(definition.seed, id, definition.audit_below)}
-    audit |= {o.sample_id for o in outcomes if is_audit(definition.seed, o.sample_id, definition.audit_below)}
     chosen = any(path == "cold_start" for path, _ in definition.settings)
     both = len(audit) == definition.audit and not chosen and all(o.arm != "given" for o in outcomes)
     drawn = [o for o in outcomes if o.sample_id in audit or (both and o.arm == "start")]

@@ -1,4 +1,4 @@
-"""Image files as a browser gets them: whole where that is harmless and small, else made anew once and kept."""
+"""Images as a browser gets them: whole where that is harmless and small, else made anew once and kept."""
 
 import hashlib
 import io
@@ -12,6 +12,7 @@ from typing import Literal
 from PIL import Image
 
 from mcdal.campaign.definition import Opened
+from mcdal.campaign.originals import File, Originals, originals_of
 from mcdal.errors import PoolError
 from mcdal.pool.decode import FORMATS, MAX_PIXELS, odd, to_plain, upright
 
@@ -31,44 +32,29 @@ class Shown:
 
 
 class Pictures:
-    """The images of one folder, by id, and what was made of them in another."""
+    """The images of a campaign, by id, and what was made of them in a folder."""
 
-    def __init__(self, root: Path, kept: Path):
-        self._root, self._kept = root.resolve(), kept
+    def __init__(self, originals: Originals, kept: Path):
+        self._originals, self._kept = originals, kept
         self._decoding = threading.Semaphore(AT_ONCE)
 
     @classmethod
     def of(cls, campaign: Opened) -> "Pictures":
-        return cls(campaign.campaign.images, campaign.folder / "cache" / "shown")
-
-    def path(self, id: str) -> Path:
-        """The file of an id. PoolError where it is none of this folder, or has gone."""
-        try:
-            path = (self._root / id).resolve()
-            inside = path.is_relative_to(self._root) and path.is_file()
-        except (OSError, ValueError):  # the second: a null byte
-            inside = False
-        if not inside:
-            raise PoolError(f"the image {id!r} is not in the folder any more")
-        return path
+        return cls(originals_of(campaign), campaign.folder / "cache" / "shown")
 
     def is_there(self, id: str) -> bool:
-        try:
-            self.path(id)
-        except PoolError:
-            return False
-        return True
+        """Whether it can be shown now."""
+        return self._originals.can_be_read(id)
 
     def version(self, id: str) -> str:
         """Changes with the file, so that nobody is shown an older one under the same address."""
-        state = self.path(id).stat()
-        return f"{state.st_size:x}-{state.st_mtime_ns:x}"
+        return self._originals.version(id)
 
     def size(self, id: str, shown: bool = True) -> tuple[int, int]:
-        """Width and height as it is shown, or of the file; 0, 0 of a file that is no image."""
-        path = self.path(id)
+        """Width and height as it is shown, or of the file; 0, 0 of a file that is no image. PoolError for one that has gone."""
+        self.version(id)
         try:
-            with _opened(path) as image:
+            with self._originals.open(id) as file, _opened(file, id) as image:
                 width, height = image.size
                 turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         except Exception:  # Pillow's plugins raise nearly anything on broken files
@@ -79,17 +65,15 @@ class Pictures:
 
     def show(self, id: str, size: Size) -> Shown:
         """PoolError names an image that cannot be shown, and says why."""
-        path = self.path(id)
         try:
-            state = path.stat()
-            with _opened(path) as image:
-                if max(image.size) <= SIDES[size] and state.st_size <= SMALL_BYTES and image.format in AS_THEY_ARE:
-                    return Shown(path.read_bytes(), AS_THEY_ARE[image.format])
-            key = f"{id}|{state.st_size}|{state.st_mtime_ns}|{size}"
+            key = f"{id}|{self.version(id)}|{size}"
             kept = self._kept / f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}.jpg"
             if kept.exists():
                 return Shown(kept.read_bytes(), "image/jpeg")
-            made = self._made(path, SIDES[size])
+            with self._originals.open(id) as file:
+                if (shown := _as_it_is(file, id, SIDES[size])) is not None:
+                    return shown
+                made = self._made(file, id, SIDES[size])
             self._keep(kept, made)
             return Shown(made, "image/jpeg")
         except PoolError:
@@ -107,8 +91,8 @@ class Pictures:
             beside.write_bytes(content)
             beside.replace(where)
 
-    def _made(self, path: Path, side: int) -> bytes:
-        with self._decoding, _opened(path) as image:
+    def _made(self, file: File, id: str, side: int) -> bytes:
+        with self._decoding, _opened(file, id) as image:
             image.draft("RGB", (side, side))
             image.load()
             plain = upright(to_plain(image) if odd(image) else image)
@@ -118,12 +102,23 @@ class Pictures:
         return sink.getvalue()
 
 
-def _opened(path: Path) -> Image.Image:
+def _as_it_is(file: File, id: str, side: int) -> Shown | None:
+    """Where a browser may have it so: of these pixels at most, and few bytes."""
+    with _opened(file, id) as image:
+        format, fits = str(image.format), max(image.size) <= side
+    if not fits or format not in AS_THEY_ARE or file.seek(0, io.SEEK_END) > SMALL_BYTES:
+        return None
+    file.seek(0)
+    return Shown(file.read(), AS_THEY_ARE[format])
+
+
+def _opened(file: File, id: str) -> Image.Image:
     """Its header read, nothing decoded. PoolError for one with more pixels than are ever decoded."""
+    file.seek(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of large ones, which are judged here
-        image = Image.open(path, formats=FORMATS)
+        image = Image.open(file, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise PoolError(f"{path.name} has {image.width}x{image.height} pixels, too many to be shown")
+        raise PoolError(f"{id} has {image.width}x{image.height} pixels, too many to be shown")
     return image

@@ -1,7 +1,7 @@
 """Images that are asked about and have gone from the folder, or are back in it."""
 
 from mcdal.campaign.definition import Opened
-from mcdal.campaign.showing import Pictures
+from mcdal.campaign.originals import originals_of
 
 FEW_GONE = 0.05
 """Of the open images, and three at least: so many may have been removed by somebody; more are a disk that is away."""
@@ -12,11 +12,11 @@ def sweep(campaign: Opened) -> str:
 
     Nothing is withdrawn while the folder, or much of it, cannot be seen: a disk may be away for a minute.
     """
-    pictures = Pictures.of(campaign)
+    originals = originals_of(campaign)
     ledger, waiting = campaign.ledger, campaign.ledger.open()
-    gone = [id for id in waiting if not pictures.is_there(id)]
+    gone = [id for id in waiting if not originals.is_there(id)]
     if len(gone) > max(3, FEW_GONE * len(waiting)):
-        return f"{len(gone)} images of this round are away: is {campaign.campaign.images} there?"
+        return f"{len(gone)} images of this round are away: is {originals.where()} there?"
     ledger.withdraw(gone)
-    ledger.reopen([id for id in ledger.withdrawn() if pictures.is_there(id)])
+    ledger.reopen([id for id in ledger.withdrawn() if originals.is_there(id)])
     return ""

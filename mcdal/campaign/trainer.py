@@ -84,8 +84,9 @@ def _explain(campaign: Opened, plan: Plan, pool: Pool, store: Store, numerics: N
     weights = Artifacts(campaign.folder / "runs" / plan.run_id).read_model(number - 1) if number else None
     if not asked:
         return
-    there = frozenset(pool.images.ids)
-    labels = [(id, c) for id, c in store.labels(plan.run_id).items() if id in there]
+    known = store.labels(plan.run_id)
+    there = pool.has([*known, *(q.sample_id for q in asked)])
+    labels = [(id, c) for id, c in known.items() if id in there]
     guessed = [q for q in asked if q.arm in REASONS and q.sample_id in there]
     told: dict[str, tuple[int | None, float | None, list[str]]] = {
         q.sample_id: (None, NO_GUESS if q.arm in REASONS else None, [_place(q, len(asked))]) for q in asked
@@ -99,9 +100,9 @@ def _explain(campaign: Opened, plan: Plan, pool: Pool, store: Store, numerics: N
             return
         batch = plan.config.training.measure_batch_size
         p, z = _looked_at(model, pool, [pool.position(q.sample_id) for q in guessed], numerics, batch)
-        _, known = _looked_at(model, pool, [pool.position(id) for id, _ in labels], numerics, batch)
+        _, others = _looked_at(model, pool, [pool.position(id) for id, _ in labels], numerics, batch)
         scores = _scores(campaign, plan, number, store)
-        for question, row, near in zip(guessed, p, _nearest(z, known), strict=True):
+        for question, row, near in zip(guessed, p, _nearest(z, others), strict=True):
             like, value = labels[near]
             guess = int(row.argmax())
             why = [_place(question, len(asked)), REASONS[question.arm], scores.get(question.sample_id, "")]

@@ -52,8 +52,9 @@ class Trials:
         """All that are missing. False where it gave way, because people have answered what was asked."""
         done = tried(self.campaign)
         finished = finished_rounds(self.campaign)
-        there = frozenset(self.pool.images.ids)
-        rows = [row for row in asked(self.campaign) if row.sample_id in there]
+        rows = asked(self.campaign)
+        there = self.pool.has([row.sample_id for row in rows])
+        rows = [row for row in rows if row.sample_id in there]
         try:
             for round in range(finished):
                 for arm, repeat in wanted(self.campaign.campaign, round):

@@ -8,7 +8,7 @@ from mcdal.errors import CampaignError
 from mcdal.label_studio.client import Client
 from mcdal.label_studio.connection import FILE_NAME, Connection, How, alone, read_connection, stamp_of, write_connection
 from mcdal.label_studio.http import AbsentError
-from mcdal.label_studio.images import by_address, local
+from mcdal.label_studio.images import by_address, folder_of, local
 from mcdal.label_studio.shapes import CANNOT_TELL, choices_interface, classifier, with_choices
 
 SAMPLING = "Uncertainty sampling"
@@ -83,7 +83,7 @@ def _check(campaign: Opened, images: How, where: str) -> None:
     if images == "url":
         by_address(where, "x")
     elif images == "local":
-        local(Path(where), campaign.campaign.images)
+        local(Path(where), folder_of(campaign))
 
 
 def _before(campaign: Opened, client: Client, project: int | None) -> Connection | None:

@@ -34,7 +34,18 @@ def address(campaign: Opened, connection: Connection, id: str) -> str:
     """Of an image that Label Studio gets elsewhere."""
     if connection.images == "url":
         return by_address(connection.where, id)
-    return local(Path(connection.where), campaign.campaign.images / id)
+    return local(Path(connection.where), folder_of(campaign) / id)
+
+
+def folder_of(campaign: Opened) -> Path:
+    """The folder of the images. CampaignError where they are no files of one."""
+    found = campaign.campaign.files
+    if found is None:
+        raise CampaignError(
+            "--local-root: the images of this campaign lie in shards, which Label Studio does not read: leave it out, and they "
+            "are sent, or give --image-url"
+        )
+    return found
 
 
 def by_address(template: str, id: str) -> str:

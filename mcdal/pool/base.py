@@ -1,7 +1,7 @@
 """A pool: every image by a stable string id, and views of it that know (or do not know) a label."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -242,6 +242,10 @@ class Pool:
             return self._places[id]
         except (KeyError, ValueError):
             raise self._unknown(id) from None
+
+    def has(self, ids: Collection[str]) -> set[str]:
+        """Those of these ids that the pool has."""
+        return self._places.has(ids)
 
     def _unknown(self, id: str) -> PoolError:
         return PoolError(f"pool {self.name!r} has no sample {id!r}: the data may have changed since")

@@ -18,7 +18,7 @@ from mcdal.encoders.base import Built, Encoder
 from mcdal.errors import PoolError
 from mcdal.events import Listener, nobody
 from mcdal.pool.assemble import chunks, digest
-from mcdal.pool.base import ArrayImages, Images, LabeledView, Pool, Positions, Source
+from mcdal.pool.base import ArrayImages, Images, LabeledView, Pool, Positions, Quarantined, Source
 from mcdal.pool.cache import entry, kept, read_index, write_index
 
 PART = 512
@@ -137,7 +137,7 @@ class _Encoding:
                     _write(part, self.encode(images, some))
                 done += len(some)
             _join(sorted(self.parts.glob(f"{name}-*.npy")), len(positions), folder / f"{name}.npy")
-        ids = {"pool": self.pool.images.ids, "test": self._test_ids}
+        ids = {"pool": tuple(self.pool.images.ids), "test": self._test_ids}
         (folder / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
         spread = _spread(np.load(folder / "pool.npy", mmap_mode="r"))
         write_index(folder, {"encoder": self.encoder, **asdict(spread)})
@@ -176,6 +176,11 @@ class FeatureImages(Images):
         self._rows = ArrayImages(self.ids, features[:, None, None, :])
         mean, scale = torch.tensor(spread.mean), 1 / torch.tensor(spread.deviation)
         self._shift, self._scale = (-mean * scale)[:, None, None], scale[:, None, None]
+
+    @property
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """What turned out to be unusable when features were made of it; these say nothing."""
+        return self.of.quarantined
 
     def batches(self, positions: Iterable[Positions], device: torch.device) -> Iterator[Shaped[Tensor, "b c h w"]]:
         shift, scale = self._shift.to(device), self._scale.to(device)

@@ -1,7 +1,7 @@
 """Where the ids of a pool stand. A run asks for the same ones again and again, with some new ones at their end."""
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice, repeat
 
 import numpy as np
@@ -33,6 +33,13 @@ class Places:
 
     def __getitem__(self, id: str) -> int:
         return self._of[id] if self._mapped is None else self._mapped.index(id)
+
+    def has(self, ids: Collection[str]) -> set[str]:
+        """Those of these ids that are here."""
+        if self._mapped is None:
+            return {id for id in ids if id in self._of}
+        wanted = list(ids)
+        return {id for id, place in zip(wanted, self._mapped.positions(wanted).tolist(), strict=True) if place >= 0}
 
     def of(self, labels: Mapping[str, int]) -> Positions:
         """Of all ids of `labels`, in their order; -1 of those that are not in the pool. Not to be written to."""

@@ -32,7 +32,7 @@ def begin(folder, images, **changes):
         "guesses": True, "strategy": "margin", "encoder": None, "weights": None, "scale": "small", "size": 8, "seed": 0,
         "settings": QUICK, "near": 1.0, "audit_answers": 1,
     }  # fmt: skip
-    new(folder, images, **{**given, **changes})
+    new(folder, str(images), **{**given, **changes})
 
 
 def join(campaign, name):

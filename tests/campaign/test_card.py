@@ -15,6 +15,7 @@ from mcdal.campaign.draws import is_audit
 from mcdal.campaign.images import list_images
 from mcdal.campaign.importing import import_labels
 from mcdal.campaign.ledger import Arm, Given
+from mcdal.campaign.originals import originals_of
 from mcdal.campaign.progress import accuracy, interval
 from mcdal.campaign.result_commands import card as card_command
 from mcdal.campaign.rows import labeled
@@ -94,8 +95,8 @@ def test_people_have_numbers_unless_names_are_asked_for(finished, tmp_path):
 
 def test_shares_are_those_of_images_that_were_drawn_at_random(finished):
     outcomes = finished.ledger.outcomes()
-    ids = [file.id for file in list_images(finished.campaign.images, finished.folder)]
-    found = class_shares(finished, outcomes, ids)
+    audit = originals_of(finished).audit()
+    found = class_shares(finished, outcomes, audit)
     drawn = [o for o in outcomes if o.arm in ("audit", "start")]
     assert found.images == len(drawn) == 60 and found.drawn == "the audit and the start set"
     assert found.cannot.count == sum(o.verdict == "cannot_tell" for o in drawn) > 0
@@ -105,8 +106,8 @@ def test_shares_are_those_of_images_that_were_drawn_at_random(finished):
     # One image more that the draw gives to the audit: the start set is older than it.
     seed, below = finished.campaign.seed, finished.campaign.audit_below
     new = next(f"new{i}" for i in range(10_000) if is_audit(seed, f"new{i}", below))
-    assert class_shares(finished, outcomes, [*ids, new]).images == 40
-    assert class_shares(finished, outcomes, [*ids, new]).drawn == "the audit"
+    assert class_shares(finished, outcomes, audit | {new}).images == 40
+    assert class_shares(finished, outcomes, audit | {new}).drawn == "the audit"
 
 
 def test_labels_from_a_file_are_no_random_sample(photos, tmp_path):
@@ -119,7 +120,8 @@ def test_labels_from_a_file_are_no_random_sample(photos, tmp_path):
         free = next(id for id in ids if campaign.ledger.question(id) is None)
         (tmp_path / "l.csv").write_text(f"sample_id,label\n{free},{truth[free]}\n")
         import_labels(campaign, tmp_path / "l.csv", "file")
-        assert class_shares(campaign, campaign.ledger.outcomes(), ids).drawn == "the audit"
+        audit = originals_of(campaign).audit()
+        assert class_shares(campaign, campaign.ledger.outcomes(), audit).drawn == "the audit"
 
 
 def test_without_a_model_or_with_images_away_the_card_says_so(photos, tmp_path):

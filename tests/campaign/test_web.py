@@ -336,7 +336,7 @@ def test_a_full_disk_takes_no_image_away_and_many_may_ask_for_the_same(app, camp
     root, _ = photos
     Image.fromarray(np.zeros((3000, 1500, 3), np.uint8)).save(root / "large.jpg")
     try:
-        pictures = Pictures(root, campaign.folder / "cache" / "shown")
+        pictures = Pictures.of(campaign)
         with ThreadPoolExecutor(4) as threads:
             shown = list(threads.map(lambda _: pictures.show("large.jpg", "thumb").content, range(8)))
         assert len(set(shown)) == 1

@@ -1,13 +1,17 @@
 """A folder a class with copies of the images, a table of all labels, and a card."""
 
+import io
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
+
 from mcdal.campaign.formats.tables import to_csv
 from mcdal.campaign.records import Labels
 from mcdal.errors import CampaignError
+from mcdal.pool.decode import EXTENSIONS, FORMATS
 
 
 def to_folders(labels: Labels, out: Path) -> None:
@@ -15,13 +19,14 @@ def to_folders(labels: Labels, out: Path) -> None:
     folders = folder_names(labels.classes)
     taken: set[str] = set()
     with new_folder(labels, out) as made:
-        for record in labels.records:
-            if not record.sha256:
+        there = [record for record in labels.records if record.sha256]
+        for record, content in zip(there, labels.originals.each(r.sample_id for r in there), strict=True):
+            if content is None:  # it has gone since
                 continue
             target = made / folders[record.number]
             target.mkdir(parents=True, exist_ok=True)
-            name = _free(Path(record.sample_id).name, f"{folders[record.number]}/", taken)
-            shutil.copyfile(labels.pictures.path(record.sample_id), target / name)
+            name = _free(file_name(record.sample_id, content), f"{folders[record.number]}/", taken)
+            (target / name).write_bytes(content)
         to_csv(labels, made / "labels.csv")
 
 
@@ -31,7 +36,7 @@ def new_folder(labels: Labels, out: Path) -> Iterator[Path]:
 
     CampaignError where `out` is there with something in it, or lies among the images.
     """
-    if out.resolve().is_relative_to(labels.campaign.campaign.images.resolve()):
+    if labels.campaign.campaign.holds(out):
         raise CampaignError(
             f"{out} lies within the images of the campaign: the copies would become images; give another folder"
         )
@@ -54,11 +59,26 @@ def folder_names(classes: Sequence[str]) -> list[str]:
     names: list[str] = []
     taken: set[str] = set()
     for name in classes:
-        plain = (
-            "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in name).strip(" .")[:100] or "class"
-        )
-        names.append(_free(plain, "", taken))
+        names.append(_free(_plain(name) or "class", "", taken))
     return names
+
+
+def file_name(id: str, content: bytes) -> str:
+    """The last part of the id, where that is a name of an image file; else made one by what the image is."""
+    name = Path(id).name
+    if Path(name).suffix.lower() in EXTENSIONS:
+        return name
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            ending = str(image.format).lower().replace("jpeg", "jpg")
+    except Exception:  # Pillow's plugins raise nearly anything on broken files
+        ending = "bin"
+    return f"{_plain(name) or 'image'}.{ending}"
+
+
+def _plain(name: str) -> str:
+    """What every disk can hold of a name."""
+    return "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in name).strip(" .")[:100]
 
 
 def _free(name: str, folder: str, taken: set[str]) -> str:

@@ -56,7 +56,7 @@ def _parts(labels: Labels, records: Sequence[Record], most: int) -> Iterator[lis
     part: list[Record] = []
     size = 0
     for record in records:
-        bytes_of = labels.pictures.path(record.sample_id).stat().st_size
+        bytes_of = labels.bytes_of(record.sample_id)
         if part and size + bytes_of > most:
             yield part
             part, size = [], 0
@@ -74,11 +74,12 @@ def _write(labels: Labels, records: Sequence[Record], path: Path) -> None:
     schema = pa.schema([("image", image), ("label", pa.int64()), *extra], metadata=told)
     with replaced(path) as beside, pyarrow.parquet.ParquetWriter(beside, schema) as file:
         for part in _parts(labels, records, ROW_GROUP_BYTES):
+            images = labels.originals.each(r.sample_id for r in part)
             rows = [
                 {
-                    "image": {"bytes": labels.pictures.path(r.sample_id).read_bytes(), "path": r.sample_id},
+                    "image": {"bytes": content, "path": r.sample_id},
                     "label": r.number, **{name: getattr(r, name) for name in EXTRA},
                 }
-                for r in part
+                for r, content in zip(part, images, strict=True)
             ]  # fmt: skip
             file.write_table(pa.Table.from_pylist(rows, schema=schema))

@@ -25,6 +25,10 @@ from mcdal.pool.streaming.storage import Storage
 VERSION = 2
 MANIFEST = "shards.parquet"
 NAMED = 10
+ADVICE = (
+    "put them back as they were, or start anew with --set source.relist=true; runs that began on the old ones do not go on with "
+    "others"
+)
 
 
 @dataclass(frozen=True)
@@ -141,19 +145,21 @@ class Index:
 
 
 def update(
-    index: Index, storage: Storage, format: Format, threads: int, again: bool, listen: Listener
-) -> list[Indexed]:
+    index: Index, storage: Storage, format: Format, threads: int, again: bool, listen: Listener,
+    new: bool = False, advice: str = ADVICE,
+) -> list[Indexed]:  # fmt: skip
     """All shards of the index, listed where they are not. PoolError for shards that are not as they were.
 
-    again: what has changed is listed anew instead.
+    again: what has changed is listed anew instead. new: shards that have come are listed, and refused no more. advice: what is
+    said of those that are refused.
     """
     found = format.find(storage, index.root, again, listen)
     if not found:
         raise PoolError(f"{storage.root}: no shard found; see docs/shards.md for what is read")
     before = index.manifest() or []
     changes = differences(before, found) if before else []
-    if changes and not again:
-        raise _changed(storage, changes)
+    if not again and (refused := differences(before, found, not new) if changes else []):
+        raise _changed(storage, refused, advice)
     there = index.listed() if before else frozenset()  # whoever makes room may have removed some
     known = {shard.name: shard for shard in before if file_of(shard.name, shard.stamp) in there}
     if before and not changes and len(known) == len(before):
@@ -182,15 +188,15 @@ def update(
     return shards
 
 
-def differences(before: Sequence[Indexed], now: Sequence[Found]) -> list[str]:
-    """What has changed since, a sentence each."""
+def differences(before: Sequence[Indexed], now: Sequence[Found | Indexed], new: bool = True) -> list[str]:
+    """What has changed since, a sentence each. new: shards that have come are told too."""
     then, found = {shard.name: shard for shard in before}, {shard.name: shard for shard in now}
     said = [f"{name} has changed" for name in then if name in found and found[name].stamp != then[name].stamp]
     said += [f"{name} is missing" for name in then if name not in found]
-    return said + [f"{name} is new" for name in found if name not in then]
+    return said + [f"{name} is new" for name in found if new and name not in then]
 
 
-def _changed(storage: Storage, changes: list[str]) -> PoolError:
+def _changed(storage: Storage, changes: list[str], advice: str) -> PoolError:
     more = [f"... and {len(changes) - NAMED} more"] if len(changes) > NAMED else []
     lines = [f"  {line}" for line in (*changes[:NAMED], *more)]
     return PoolError(
@@ -198,8 +204,7 @@ def _changed(storage: Storage, changes: list[str]) -> PoolError:
             [
                 f"{storage.root}: {len(changes)} shards are not as they were when they were listed",
                 *lines,
-                "put them back as they were, or start anew with --set source.relist=true; runs that began on the old ones do "
-                "not go on with others",
+                advice,
             ]
         )
     )

@@ -26,7 +26,7 @@ class Names:
 
 def format_of(kind: Kind, storage: Storage, names: Names) -> tuple[Storage, Format]:
     """The storage and how it is read. PoolError where two kinds lie there, or a field is set that the kind has not."""
-    found = _found(storage) if kind == "auto" else kind
+    found = kind_in(storage) if kind == "auto" else kind
     if found in ("tar", "files") and names.id is not None:
         raise PoolError(
             f"{storage.root}: source.id_column is {names.id!r}, but {found} has no columns: ids are made of the names"
@@ -40,14 +40,15 @@ def format_of(kind: Kind, storage: Storage, names: Names) -> tuple[Storage, Form
     return storage, FileShards(names.files_per_shard, names.label)
 
 
-def _found(storage: Storage) -> Kind:
-    """By the endings of what lies there; folders of files where there is no shard."""
+def kind_in(storage: Storage) -> Kind:
+    """By the endings of what lies there; folders of files where there is no shard. PoolError where two kinds lie there."""
     if storage.root.endswith(".lance") or storage.exists("_versions"):
         return "lance"
     endings = storage.endings()
     parquet, tar = ".parquet" in endings, ".tar" in endings
     if parquet and tar:
         raise PoolError(
-            f"{storage.root} has Parquet files and tars: say which are meant with --set source.kind=parquet or =tar"
+            f"{storage.root} has Parquet files and tars: say which are meant with --set source.kind=parquet or =tar (of a "
+            "campaign --kind parquet or tar)"
         )
     return "parquet" if parquet else "tar" if tar else "files"

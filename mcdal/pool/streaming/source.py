@@ -18,7 +18,7 @@ from mcdal.pool.streaming.classes import check_labels, find_classes
 from mcdal.pool.streaming.format import Format
 from mcdal.pool.streaming.frame import Frame
 from mcdal.pool.streaming.images import Reader
-from mcdal.pool.streaming.index import VERSION, Index, Indexed, update
+from mcdal.pool.streaming.index import ADVICE, VERSION, Index, Indexed, update
 from mcdal.pool.streaming.joined import Joined, join
 from mcdal.pool.streaming.kept import Kept
 from mcdal.pool.streaming.kinds import Names, format_of
@@ -26,6 +26,7 @@ from mcdal.pool.streaming.shards import StoredShards
 from mcdal.pool.streaming.split import Split, is_test
 from mcdal.pool.streaming.statistics import Looks, Sample, recorded
 from mcdal.pool.streaming.storage import Storage
+from mcdal.pool.streaming.stored import Place, Stored
 from mcdal.pool.streaming.whole import Asides, Room, WholeImages
 
 Data: TypeAlias = str | Path | Sequence[str]
@@ -76,35 +77,74 @@ class Shards(Source):
     """Shards that have changed, gone or come are listed anew instead of refused."""
 
     def open(self, cache: Path, listen: Listener = nobody) -> Pool:
-        reading = Reading(self.size, self.bad_images, self.max_pixels, self.cache_gib, self.workers)
-        if not 0 <= self.test_share < 1:
-            raise PoolError(f"test_share is {self.test_share}: give a number of at least 0 and below 1, such as 0.2")
-        if min(self.files_per_shard, self.scanners) < 1:
-            raise PoolError("files_per_shard and scanners must be at least 1")
-        storage = Storage.of(self.data)
-        names = Names(self.image_column, self.label_column, self.id_column, self.files_per_shard)
-        storage, format = format_of(self.kind, storage, names)
-        index = Index(self._index_root(storage, format, Path(cache)))
-        shards = tuple(update(index, storage, format, self.scanners, self.relist, listen))
+        self._check()
+        place = self.place(cache)
+        shards = tuple(update(place.index, place.storage, place.format, self.scanners, self.relist, listen))
         by_shard = any(is_test(shard.name) and shard.labels != "none" for shard in shards)
         split = Split(self.test_share, self.split_seed, by_shard)
         with_labels = check_labels(shards, split)
         if not with_labels:
             split = Split(0.0, self.split_seed, by_shard)
-        classes = find_classes(index, shards, self.classes)
-        fields = type(format).__name__, list(vars(format).items())
-        content = digest(VERSION, fields, classes, [(s.name, s.content) for s in shards], vars(split))
-        stamps = digest(content, storage.root, storage.names, [s.stamp for s in shards])[:16]
-        joined = join(index, shards, split, classes, Path(cache), f"joined-{storage.name}-{stamps}", listen)
+        classes = find_classes(place.index, shards, self.classes)
+        content = place.content(shards, split, classes)
+        return self._opened(place, shards, split, classes, content, with_labels, cache, listen)
+
+    def place(self, cache: Path) -> Place:
+        """Where all lies. PoolError where two kinds of shards do."""
+        storage = Storage.of(self.data)
+        names = Names(self.image_column, self.label_column, self.id_column, self.files_per_shard)
+        storage, format = format_of(self.kind, storage, names)
+        return Place(storage, format, Index(self._index_root(storage, format, Path(cache))))
+
+    def open_unlabeled(self, cache: Path, split: Split, advice: str, listen: Listener = nobody) -> Pool:
+        """What people label: `split` says which images test a model. No label is read, and those of the test are -1.
+
+        `classes` may become more without anything being read anew. Shards that have come are taken in; advice: what is said of
+        others that are not as they were.
+        """
+        self._check()
+        place = self.place(cache)
+        shards = self.listed(place, advice, listen)
+        content = place.content(shards, split, ())
+        return self._opened(place, shards, split, tuple(self.classes), content, False, cache, listen)
+
+    def listed(self, place: Place, advice: str, listen: Listener = nobody) -> tuple[Indexed, ...]:
+        """All shards of now, new ones among them. PoolError for those that are not as they were, and where there is no image."""
+        shards = update(
+            place.index, place.storage, place.format, self.scanners, self.relist, listen, new=True, advice=advice
+        )
+        check_labels(shards, Split(0.0, self.split_seed, False))
+        return tuple(shards)
+
+    def stored(self, cache: Path, split: Split, listen: Listener = nobody) -> Stored:
+        """The images of `open_unlabeled` as they lie, by the index as it was left; it is made where there is none."""
+        place = self.place(cache)
+        shards = tuple(place.index.manifest() or self.listed(place, ADVICE, listen))
+        key = place.stamps(place.content(shards, split, ()), shards)
+        joined = self._joined(place, shards, split, (), key, cache, listen)
+        return Stored(place, shards, joined, lambda: self._room(place, shards, key, cache, listen))
+
+    def _opened(
+        self, place: Place, shards: tuple[Indexed, ...], split: Split, classes: tuple[str, ...], content: str,
+        with_labels: bool, cache: Path, listen: Listener,
+    ) -> Pool:  # fmt: skip
+        reading = Reading(self.size, self.bad_images, self.max_pixels, self.cache_gib, self.workers)
+        stamps = place.stamps(content, shards)
+        joined = self._joined(place, shards, split, classes, stamps, cache, listen)
         settings = (self.size, self.bad_images == "convert", self.max_pixels, self.channels)
-        sample = Sample(storage, format, reading.decoder, self.channels, reading.threads)
-        looks = recorded(index, digest(stamps, settings)[:16], sample, joined.pool, shards, listen)
+        sample = Sample(place.storage, place.format, reading.decoder, self.channels, reading.threads)
+        looks = recorded(place.index, digest(stamps, settings)[:16], sample, joined.pool, shards, listen)
         frame = Frame(reading.decoder, looks.shape, looks.channels)
-        reader = Reader(storage, format, index, frame, reading.threads)
+        reader = Reader(place.storage, place.format, place.index, frame, reading.threads)
         fingerprint = digest(content, settings, self.bad_images, looks.sample)
-        opened = _Opened(self, storage.name, classes, reader, split, looks, fingerprint)
-        room = self._room(reader, shards, Path(cache) / f"encoded-{storage.name}-{stamps}.sqlite", listen)
-        return opened.pool(joined, shards, with_labels, room)
+        opened = _Opened(self, place.storage.name, classes, reader, split, looks, fingerprint)
+        return opened.pool(joined, shards, with_labels, self._room(place, shards, stamps, cache, listen))
+
+    def _check(self) -> None:
+        if not 0 <= self.test_share < 1:
+            raise PoolError(f"test_share is {self.test_share}: give a number of at least 0 and below 1, such as 0.2")
+        if min(self.files_per_shard, self.scanners) < 1:
+            raise PoolError("files_per_shard and scanners must be at least 1")
 
     def _index_root(self, storage: Storage, format: Format, cache: Path) -> Storage:
         key = digest(VERSION, storage.root, storage.names, type(format).__name__, list(vars(format).items()))[:16]
@@ -114,11 +154,19 @@ class Shards(Source):
         root = Storage.of(self.index)
         return Storage(root.url(folder))
 
-    def _room(self, reader: Reader, shards: Sequence[Indexed], path: Path, listen: Listener) -> Room | None:
+    def _joined(
+        self, place: Place, shards: Sequence[Indexed], split: Split, classes: Sequence[str], stamps: str, cache: Path,
+        listen: Listener,
+    ) -> Joined:  # fmt: skip
+        name = f"joined-{place.storage.name}-{stamps}"
+        return join(place.index, shards, split, classes, Path(cache), name, listen)
+
+    def _room(self, place: Place, shards: Sequence[Indexed], stamps: str, cache: Path, listen: Listener) -> Room | None:
         """Where single images cost little, nothing is kept."""
         limit = int(self.cache_gib * 2**30)
-        if not limit or (reader.storage.local is not None and not reader.format.dear):
+        if not limit or (place.storage.local is not None and not place.format.dear):
             return None
+        path = Path(cache) / f"encoded-{place.storage.name}-{stamps}.sqlite"
         return Room(Kept(path, limit, listen), neighbours=sum(shard.bytes for shard in shards) < limit)
 
 

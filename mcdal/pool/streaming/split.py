@@ -23,8 +23,13 @@ class Split:
     def test(self, shard: str, hashes: UInt64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         if self.by_shard or not self.share:
             return np.full(len(hashes), self.by_shard and is_test(shard))
-        held_out: Bool[np.ndarray, " n"] = mixed(hashes, HELD_OUT + self.seed) < np.uint64(int(self.share * 2.0**64))
+        held_out: Bool[np.ndarray, " n"] = drawn(hashes, self.seed) < np.uint64(int(self.share * 2.0**64))
         return held_out
+
+
+def drawn(hashes: UInt64[np.ndarray, " n"], seed: int) -> UInt64[np.ndarray, " n"]:
+    """A number for each image; those with small ones are held out."""
+    return mixed(hashes, HELD_OUT + seed)
 
 
 def is_test(shard: str) -> bool:

@@ -27,6 +27,7 @@ STAMPS = ("ETag", "etag", "generation", "md5Hash", "Last-Modified", "LastModifie
 """What stores tell of a file that changes when its content does, the best first."""
 BLOCK = 8 << 20
 """Bytes that are read ahead of a file that is read from its beginning to its end."""
+WHERE = "set source.data (of a campaign --images) to where the shards lie"
 TRIES = 4
 ASKED_AT_ONCE = 8
 LOOKED_AT = 5_000
@@ -105,7 +106,7 @@ class Storage:
         if self.local is None:
             return bool(self.system().isdir(self.url(name)))
         if not (self.local / name).exists():
-            raise PoolError(f"{self.url(name)} does not exist: set source.data to where the shards lie")
+            raise PoolError(f"{self.url(name)} does not exist: {WHERE}")
         return (self.local / name).is_dir()
 
     def _found(self, suffix: str) -> Iterable[StoredFile]:
@@ -207,7 +208,7 @@ class Storage:
         except McdalError:
             raise
         except FileNotFoundError:
-            raise PoolError(f"{self.url(name)} does not exist: set source.data to where the shards lie") from None
+            raise PoolError(f"{self.url(name)} does not exist: {WHERE}") from None
         except PermissionError as error:
             advice = "change its permissions" if self.local is not None else "see docs/shards.md for credentials"
             raise PoolError(f"{self.url(name)} may not be read ({plain(error)}): {advice}") from None

@@ -1,4 +1,4 @@
-"""All images of a pool in shards, read at random: for training."""
+"""All images of a pool in shards, read at random: for training, and for people."""
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,11 +13,12 @@ from mcdal.pool.base import Images, Positions, Quarantined
 from mcdal.pool.decode import BadImages
 from mcdal.pool.encoded import in_threads
 from mcdal.pool.streaming.aside import Aside
-from mcdal.pool.streaming.format import Bytes, Part
+from mcdal.pool.streaming.format import Bytes, Format, Part
 from mcdal.pool.streaming.images import Reader, decoded, send
 from mcdal.pool.streaming.index import Indexed, record_of
 from mcdal.pool.streaming.joined import JoinedPart
 from mcdal.pool.streaming.kept import Kept
+from mcdal.pool.streaming.storage import Storage
 
 BATCHES_AT_ONCE = 2
 """Batches that are fetched at the same time."""
@@ -31,12 +32,53 @@ class Room:
     neighbours: bool
 
 
+class Encoded:
+    """Images of one part of a pool as they lie, not decoded: what is kept from there, the rest shard by shard from the store."""
+
+    def __init__(
+        self, storage: Storage, format: Format, part: JoinedPart, shards: tuple[Indexed, ...], room: Room | None
+    ):
+        self.part, self.shards = part, shards
+        self._storage, self._format, self._room = storage, format, room
+
+    def read(self, chosen: Positions) -> list[Bytes]:
+        """In this order."""
+        ids = [self.part.ids[i] for i in chosen.tolist()]
+        found: dict[str, Bytes] = {} if self._room is None else {**self._room.kept.get(ids)}
+        missing = np.array([i for i, id in enumerate(ids) if id not in found], dtype=np.int64)
+        for shard, here in self.by_shard(chosen[missing]):
+            rows = missing[here]
+            found |= self._fetched(shard, [ids[i] for i in rows.tolist()], chosen[rows])
+        return [found[id] for id in ids]
+
+    def by_shard(self, chosen: Positions) -> Iterator[tuple[int, Positions]]:
+        """Number of each shard, and which of `chosen` are in it."""
+        shard_of = np.searchsorted(self.part.starts, chosen, "right") - 1
+        for shard in np.unique(shard_of).tolist():
+            yield shard, np.flatnonzero(shard_of == shard)
+
+    def _fetched(self, number: int, ids: list[str], positions: Positions) -> dict[str, Bytes]:
+        """From the store; kept, if there is room for it."""
+        shard, (first, last) = self.shards[number], self.part.starts[number : number + 2].tolist()
+        part = Part(shard.name, shard.stamp, ids, self.part.places[positions])
+        if self._room is None:
+            return dict(zip(ids, self._format.fetch(self._storage, part), strict=True))
+        if self._room.neighbours:
+            all_places = np.asarray(self.part.places[first:last])
+            rows = np.union1d(self._format.neighbours(self._storage, part, all_places), positions - first)
+            part = Part(shard.name, shard.stamp, [self.part.ids[first + i] for i in rows.tolist()], all_places[rows])
+        found = dict(zip(part.ids, self._format.fetch(self._storage, part), strict=True))
+        self._room.kept.put({id: image for id, image in found.items() if image})
+        return found
+
+
 class WholeImages(Images):
-    """Batches are read ahead in threads: what is kept from there, the rest shard by shard from the store."""
+    """Batches are read ahead in threads, and decoded."""
 
     def __init__(self, reader: Reader, part: JoinedPart, shards: tuple[Indexed, ...], bad: "Asides", room: Room | None):
         self.ids = part.ids
-        self._reader, self._part, self._shards, self._bad, self._room = reader, part, shards, bad, room
+        self._reader, self._bad = reader, bad
+        self._from = Encoded(reader.storage, reader.format, part, shards, room)
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:
@@ -51,46 +93,18 @@ class WholeImages(Images):
         return torch.from_numpy(self._decode(self._encoded(np.array([position], dtype=np.int64)))[0])
 
     def _encoded(self, chosen: Positions) -> tuple[Positions, list[Bytes]]:
-        """Those that are kept from there, the others from the store."""
-        ids = [self.ids[i] for i in chosen.tolist()]
-        found: dict[str, Bytes] = {} if self._room is None else {**self._room.kept.get(ids)}
-        missing = np.array([i for i, id in enumerate(ids) if id not in found], dtype=np.int64)
-        for shard, here in self._by_shard(chosen[missing]):
-            rows = missing[here]
-            found |= self._fetched(shard, [ids[i] for i in rows.tolist()], chosen[rows])
-        return chosen, [found[id] for id in ids]
+        return chosen, self._from.read(chosen)
 
     def _decode(self, piece: tuple[Positions, list[Bytes]]) -> UInt8[np.ndarray, "b h w c"]:
         chosen, images = piece
         frame = self._reader.frame
         made = np.empty((len(chosen), *frame.shape, frame.channels), dtype=np.uint8)
-        for shard, here in self._by_shard(chosen):
-            aside = self._bad.of(self._shards[shard])
+        for shard, here in self._from.by_shard(chosen):
+            aside = self._bad.of(self._from.shards[shard])
             rows = here.tolist()
             made[here] = frame.batch([self.ids[int(chosen[i])] for i in rows], [images[i] for i in rows], aside)
             aside.save()
         return made
-
-    def _by_shard(self, chosen: Positions) -> Iterator[tuple[int, Positions]]:
-        """Number of each shard, and which of `chosen` are in it."""
-        shard_of = np.searchsorted(self._part.starts, chosen, "right") - 1
-        for shard in np.unique(shard_of).tolist():
-            yield shard, np.flatnonzero(shard_of == shard)
-
-    def _fetched(self, number: int, ids: list[str], positions: Positions) -> dict[str, Bytes]:
-        """From the store; kept, if there is room for it."""
-        shard, (first, last) = self._shards[number], self._part.starts[number : number + 2].tolist()
-        format, storage = self._reader.format, self._reader.storage
-        part = Part(shard.name, shard.stamp, ids, self._part.places[positions])
-        if self._room is None:
-            return dict(zip(ids, format.fetch(storage, part), strict=True))
-        if self._room.neighbours:
-            all_places = np.asarray(self._part.places[first:last])
-            rows = np.union1d(format.neighbours(storage, part, all_places), positions - first)
-            part = Part(shard.name, shard.stamp, [self.ids[first + i] for i in rows.tolist()], all_places[rows])
-        found = dict(zip(part.ids, format.fetch(storage, part), strict=True))
-        self._room.kept.put({id: image for id, image in found.items() if image})
-        return found
 
 
 class Asides:
