@@ -48,6 +48,10 @@ def _dumps(value: object, arrays: list[pickle.PickleBuffer]) -> bytes:
     return sink.getvalue()
 
 
+def _ids(*parts: Any) -> MappedIds:
+    return MappedIds.of_parts(*parts)
+
+
 class _Packer(cloudpickle.Pickler):
     """What lies in files of this machine is sent by its content: other machines do not see them."""
 
@@ -55,5 +59,5 @@ class _Packer(cloudpickle.Pickler):
         if type(value) is np.memmap:
             return value.view(np.ndarray).__reduce_ex__(5)
         if type(value) is MappedIds:
-            return MappedIds.of_parts, value.parts()
+            return _ids, value.parts()
         return super().reducer_override(value)

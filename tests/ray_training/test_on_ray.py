@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mcdal import registry
 from mcdal.config import Protocol
 from mcdal.errors import ConfigError, TrainingError
 from mcdal.loop import run
@@ -28,27 +29,12 @@ from tests.runs import content
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]  # Ray warns of what it does itself
 
-RECIPE = """
-import os, signal, time
-from dataclasses import replace
-from pathlib import Path
-from mcdal.config import Protocol
-from mcdal.ranks import together
+OWN = """
 from mcdal.strategies.mcdal import MCDAL
-from mcdal.testing import fake_config, fake_training
 
-
-class Watched(MCDAL):
-    def step(self, labeled, unlabeled, progress):
-        with (Path(FOLDER) / "log").open("a") as file:
-            file.write(f"{together().rank} {os.getpid()} {progress.step}\\n")
-        time.sleep(float((Path(FOLDER) / "seconds").read_text()))
-        super().step(labeled, unlabeled, progress)
-
-
-def slow():
-    training = fake_training(precision="float64", processes=2)
-    return replace(fake_config(Watched(), protocol=Protocol(12, 6, rounds=2)), training=training, checkpoint_seconds=0.0)
+class Mine(MCDAL):
+    def extra_loss(self, batch, losses, progress):
+        return super().extra_loss(batch, losses, progress)
 """
 
 
@@ -114,6 +100,13 @@ class TestWithoutAKill:
         begun = next(text for text in there[2] if text.startswith(f"trained by {processes} process"))
         assert begun.endswith("cpu in float64")
 
+    def test_a_strategy_of_a_file_travels(self, cluster, tmp_path):
+        (tmp_path / "own.py").write_text(OWN)
+        mine = registry.load("strategies", str(tmp_path / "own.py:Mine"))
+        here = played(tmp_path / "here", mine(), 1)
+        there = played(tmp_path / "there", mine(), 1, TrainOnRay(cluster.address))
+        assert here[:2] == there[:2]
+
     def test_a_loss_that_is_not_finite_is_told_as_on_this_machine(self, cluster, tmp_path):
         told = []
         for name, train_on in (("here", None), ("there", TrainOnRay(cluster.address))):
@@ -170,12 +163,12 @@ class Driver:
     """`mcdal run` as a process of its own."""
 
     def __init__(self, folder, address, seconds="0.3", out="out"):
-        (folder / "own.py").write_text(RECIPE.replace("FOLDER", repr(str(folder))))
         (folder / "seconds").write_text(seconds)
         where = [] if address is None else ["--on", address, "--train-there"]
         paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        words = ["run", "tests.ray_training.slow:slow", "--out", out, "--device", "cpu", "--json", *where]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mcdal", "run", "own.py:slow", "--out", out, "--device", "cpu", "--json", *where],
+            [sys.executable, "-m", "mcdal", *words],
             cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
         )  # fmt: skip
@@ -198,11 +191,19 @@ def alive(pid):
 
 
 def parent(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    """0 where the process has just gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
+
+
+def children(pid):
+    found = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    return [each for each in found if parent(each) == pid]
 
 
 def assert_as_on_this_machine(folder):
-    before = len(steps(folder))
     Driver(folder, None, "0", "whole").notices()
     assert content(folder / "out") == content(folder / "whole")
     models = {
@@ -210,7 +211,6 @@ def assert_as_on_this_machine(folder):
         for out in ("out", "whole")
     }
     assert models["out"] == models["whole"] and len(models["out"]) == 2
-    return before
 
 
 def assert_went_on(folder):
@@ -258,9 +258,12 @@ class TestKills:
 
 
 def test_a_node_is_killed(three_nodes, tmp_path):
-    driver = Driver(tmp_path, three_nodes.address)
-    wait_until(lambda: any(step >= 5 for _, step in steps(tmp_path, 1)), 120)
-    os.kill(parent(steps(tmp_path, 1)[-1][0]), signal.SIGKILL)
+    driver = Driver(tmp_path, three_nodes.address, "1.5")
+    wait_until(lambda: any(step >= 2 for _, step in steps(tmp_path, 1)), 120)
+    raylet = parent(steps(tmp_path, 1)[-1][0])
+    node = [raylet, *children(raylet)]  # a raylet alone would leave its workers at work for a while
+    for pid in node:
+        os.kill(pid, signal.SIGKILL)
     notices = driver.notices()
     again = [text for text in notices if "with new processes" in text]
     assert len(again) == 1 and again[0].startswith("the training goes on from step "), notices
