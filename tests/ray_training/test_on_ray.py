@@ -1,5 +1,6 @@
 """Runs that are trained on a real cluster of this machine, whose ranks, nodes and driver are really killed."""
 
+import io
 import json
 import os
 import signal
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from mcdal import registry
+from mcdal.command import Command
 from mcdal.config import Protocol
 from mcdal.errors import ConfigError, TrainingError
 from mcdal.loop import run
+from mcdal.passes import OnRay
 from mcdal.plan import Plan
 from mcdal.ray_training import TrainOnRay
 from mcdal.schedule import Optimization
@@ -23,7 +26,7 @@ from mcdal.strategies.ll import LearningLoss
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.strategies.random import Random
 from mcdal.strategies.vaal import VAAL
-from mcdal.testing import fake_config, fake_training
+from mcdal.testing import fake_config, fake_scene_config, fake_training
 from tests.passes.sharded import wait_until
 from tests.runs import content
 
@@ -73,18 +76,44 @@ def three_nodes():
     closed(made)
 
 
-def played(out, strategy, processes, train_on=None, **changes):
-    """Everything in the store and the models of the rounds, after a start and a batch that was picked."""
+@pytest.fixture
+def shards(tmp_path):
+    """300 digits in three Parquet files."""
+    import pyarrow
+    import pyarrow.parquet
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    found, folder = load_digits(), tmp_path / "shards"
+    folder.mkdir()
+    for first in range(0, 300, 100):
+        images = []
+        for pixels in found.images[first : first + 100]:
+            sink = io.BytesIO()
+            Image.fromarray((pixels * 15.9).astype("uint8")).save(sink, "PNG")
+            images.append(sink.getvalue())
+        labels = [f"digit {label}" for label in found.target[first : first + 100]]
+        pyarrow.parquet.write_table(pyarrow.table({"image": images, "label": labels}), folder / f"{first}.parquet")
+    return folder
+
+
+def played(out, strategy, processes, train_on=None, make=fake_config, **changes):
+    """What `after` gives of a short run, and what was said."""
     training = fake_training(precision="float64", processes=processes, **changes)
-    config = replace(fake_config(strategy, protocol=Protocol(12, 6, rounds=2)), training=training)
+    config = replace(make(strategy, protocol=Protocol(12, 6, rounds=2)), training=training)
     heard = []
-    plan = Plan(config)
     run_id = run(
-        plan, out, device="cpu", train_on=train_on, listen=lambda kind, **fields: heard.append(fields.get("text", kind))
-    )
+        Plan(config), out, device="cpu", train_on=train_on,
+        listen=lambda kind, **fields: heard.append(fields.get("text", kind)),
+    )  # fmt: skip
+    return *after(out, run_id), heard
+
+
+def after(out, run_id):
+    """Everything in the store and the models of the rounds, after a start and a batch that was picked."""
     models = {path.parent.name: path.read_bytes() for path in (out / "runs" / run_id).rglob("model.safetensors")}
     assert len(models) == 2
-    return content(out), models, heard
+    return content(out), models
 
 
 class TestWithoutAKill:
@@ -99,6 +128,24 @@ class TestWithoutAKill:
         assert here[1] == there[1]
         begun = next(text for text in there[2] if text.startswith(f"trained by {processes} process"))
         assert begun.endswith("cpu in float64")
+
+    def test_masks_that_were_given_are_learned_from(self, cluster, tmp_path):
+        here = played(tmp_path / "here", MCDAL(), 1, make=fake_scene_config)
+        there = played(tmp_path / "there", MCDAL(), 1, TrainOnRay(cluster.address), fake_scene_config)
+        assert here[:2] == there[:2]
+
+    def test_a_pool_in_shards_is_measured_there_too(self, cluster, tmp_path, shards):
+        settings = (
+            "source.size=8", "model.width=4", "training.epochs=1", "training.steps_per_epoch=4", "training.batch_size=16",
+            "protocol.start=20", "protocol.budget=10", "protocol.rounds=2", "training.precision=float64",
+        )  # fmt: skip
+        plan = Command("shards", shards, "mcdal", scale="small", settings=settings).plan()
+        where = {"engine": OnRay(cluster.address, workers=1), "train_on": TrainOnRay(cluster.address)}
+        here, there = (
+            after(tmp_path / out, run(plan, tmp_path / out, device="cpu", **given))
+            for out, given in (("here", {}), ("there", where))
+        )
+        assert here == there
 
     def test_a_strategy_of_a_file_travels(self, cluster, tmp_path):
         (tmp_path / "own.py").write_text(OWN)
