@@ -21,6 +21,8 @@ SECONDS_TO_SPEAK = 5.0
 SECONDS_BEFORE_A_WORD = 5.0
 """Of waiting for room, after which it is said."""
 
+ADVICE = "; have the same versions of Python, torch, ray and mcdal on all nodes, or give them a runtime_env"
+
 
 class LostRanksError(Exception):
     """The ranks are no longer together, by no fault of the training. gone: whether what was sent must be sent again."""
@@ -146,10 +148,18 @@ class Crew:
         return [answers[rank] for rank in range(self.asked.count)]
 
     def _answer(self, rank: int, call: Any) -> Any:
+        errors = self.ray.exceptions
         try:
             outcome: Outcome = self.ray.get(call)
-        except self.ray.exceptions.RayActorError as error:
+        except (errors.RayTaskError, errors.RuntimeEnvSetupError, errors.RayActorError) as error:
+            # Not what the training does wrong: that is an Outcome.
+            if not isinstance(error, errors.RayActorError) or error.actor_init_failed:
+                raise ConfigError(
+                    f"{self._name(rank)} cannot work on the cluster: {_last_line(error)}{ADVICE}"
+                ) from error
             raise LostRanksError(f"{self._name(rank)} was lost ({first_line(error)})") from error
+        except errors.RayError as error:  # what it answered, on the way
+            raise LostRanksError(f"the answer of {self._name(rank)} was lost ({first_line(error)})") from error
         if outcome.gone:
             raise LostRanksError(f"what {self._name(rank)} was sent was lost ({outcome.gone})", gone=True)
         if outcome.failure:
@@ -210,7 +220,7 @@ class _Telling:
         call, self._call = self._call, None
         try:
             news: News = self.ray.get(call)
-        except self.ray.exceptions.RayActorError:
+        except self.ray.exceptions.RayError:
             return News((), b"")  # whoever waits for its training hears of it
         if self.heard(news).state:
             self.take(news.state)
@@ -220,6 +230,11 @@ class _Telling:
         for kind, fields in news.events:
             self.listen(kind, **fields)
         return news
+
+
+def _last_line(error: Exception) -> str:
+    """What a traceback of Ray's comes to."""
+    return str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
 
 
 def _says_enough(error: Exception) -> bool:

@@ -1,5 +1,6 @@
 """What can be said of trainings on a cluster where there is none."""
 
+import pickle
 import sys
 import threading
 from dataclasses import replace
@@ -14,7 +15,8 @@ from mcdal.artifacts import Artifacts
 from mcdal.cli import app
 from mcdal.device import Numerics
 from mcdal.environment import differences, environment
-from mcdal.errors import ConfigError
+from mcdal.errors import ConfigError, PoolError
+from mcdal.events import nobody
 from mcdal.ids import MappedIds, write_ids
 from mcdal.looking import Looking
 from mcdal.passes import OnRay
@@ -22,9 +24,9 @@ from mcdal.passes import Processes as PassProcesses
 from mcdal.pool.base import ArrayImages
 from mcdal.process_group import group_of_machines, interface_of, open_store
 from mcdal.ray_training import TrainOnRay
-from mcdal.ray_training.crew import _refuse_unlike
+from mcdal.ray_training.crew import Asked, Crew, LostRanksError, _refuse_unlike
 from mcdal.ray_training.parcel import put
-from mcdal.ray_training.rank import Mail, Sight
+from mcdal.ray_training.rank import Mail, Outcome, Sight
 from mcdal.strategies.mcdal import MCDAL
 from mcdal.testing import NUMERICS, FakeModel, KeepOne, assert_same, fake_config, fake_pool, fake_training
 from mcdal.training import arrive, is_end, train
@@ -189,6 +191,65 @@ def test_the_last_state_is_not_lost_when_it_was_taken_before():
     assert mail.taken(at_end=True).state
     again = Mail(mail.taken(at_end=True).state)
     assert again.load() == {"step": 3}
+
+
+class Errors:
+    class RayError(Exception): ...
+
+    class RayTaskError(RayError): ...
+
+    class RuntimeEnvSetupError(RayError): ...
+
+    class ObjectLostError(RayError): ...
+
+    class RayActorError(RayError):
+        actor_init_failed = False
+
+
+class Unborn(Errors.RayActorError):
+    actor_init_failed = True
+
+
+def answers(*given):
+    """A crew whose ranks answer this, or raise it, and lose each other where they raise a ConnectionError."""
+
+    def get(call):
+        if isinstance(given[call], Exception):
+            raise given[call]
+        return Outcome(failure=given[call]) if given[call] else Outcome("trained")
+
+    ray = SimpleNamespace(get=get, exceptions=Errors, wait=lambda calls, **_: (calls[:1], calls[1:]))
+    crew = Crew(ray, Asked(len(given), 1.0, 0.0, "cpu", 1.0), nobody)
+    return crew._all(lambda rank: rank)
+
+
+def test_why_ranks_came_apart():
+    disconnected = pickle.dumps(RuntimeError("[gloo/pair.cc] Connection closed by peer"))
+    bug, broken = pickle.dumps(KeyError("a bug")), pickle.dumps(PoolError("photo.jpg cannot be read"))
+    assert answers(b"", b"") == ["trained"] * 2
+    for given, kind, words in (
+        (
+            (disconnected, Errors.RayActorError("it died\nand more")),
+            LostRanksError,
+            r"process 1 was lost \(RayActorError: it died\)",
+        ),
+        ((disconnected, bug), KeyError, "a bug"),
+        ((disconnected, disconnected, broken), PoolError, "photo.jpg cannot be read"),
+        ((disconnected, disconnected), LostRanksError, "the processes lost each other .*Connection closed"),
+        ((b"", Errors.ObjectLostError("gone")), LostRanksError, "the answer of process 1 was lost"),
+        (
+            (Unborn("Traceback\nModuleNotFoundError: mcdal"), b""),
+            ConfigError,
+            "process 0 cannot work .*: ModuleNotFoundError: mcdal;",
+        ),
+        (
+            (Errors.RayTaskError("Traceback\nTypeError: x"), b""),
+            ConfigError,
+            "process 0 cannot work on the cluster: TypeError: x;",
+        ),
+    ):
+        with pytest.raises(kind, match=words):
+            answers(*given)
 
 
 def test_ranks_that_would_train_in_different_ways_are_refused():
