@@ -49,7 +49,7 @@ test-postgres: setup
 # A Ray cluster of two nodes on this machine, whose nodes, workers and drivers are killed. Ray is 600 MB.
 test-ray: setup
 	$(BIN)/python -m pip install --quiet --editable '.[ray]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray tests/passes tests/compare
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray tests/passes tests/compare tests/ray_training
 	$(BIN)/python -m pip install --quiet --editable '.[postgres]'
 	OMP_NUM_THREADS=1 scripts/postgres $(BIN)/python -m pytest -m 'ray and postgres' tests/compare
 

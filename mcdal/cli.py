@@ -110,6 +110,12 @@ def run(
             help="Measure a pool in shards on a Ray cluster: ray://host:10001, auto: this machine's, local: one of its own.",
         ),
     ] = None,
+    train_there: Annotated[
+        bool,
+        typer.Option(
+            "--train-there", help="With --on: the cluster trains as well, by training.processes of its processes."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and how long it will take; run nothing.")
     ] = False,
@@ -121,8 +127,10 @@ def run(
 
     with stoppable():
         plan = Command(recipe, data, strategy, encoder, seed, scale, tuple(settings or ())).plan()
+        _refuse_unmeant(train_there, on, dry_run)
         training = plan.config.training  # a device that is not there is told before anything is written
-        training.processes_on(training.numerics(device).device)
+        if not train_there:
+            training.processes_on(training.numerics(device).device)
         if dry_run:
             _estimate(plan, out, device, quiet, json)
         else:
@@ -130,7 +138,7 @@ def run(
                 from mcdal.database import Database
 
                 Database(out, url=database).close()
-            _play(plan, out, device, quiet, json, workers, on)
+            _play(plan, out, device, quiet, json, workers, on, train_there)
 
 
 @app.command()
@@ -405,9 +413,19 @@ def _estimate(plan: "Plan", out: Path, device: str, quiet: bool, json: bool) -> 
     estimate.show(found, json)
 
 
-def _play(plan: "Plan", out: Path, device: str, quiet: bool, json: bool, workers: int | None, on: str | None) -> None:
+def _play(
+    plan: "Plan",
+    out: Path,
+    device: str,
+    quiet: bool,
+    json: bool,
+    workers: int | None,
+    on: str | None,
+    train_there: bool,
+) -> None:
     from mcdal import console, loop
     from mcdal.passes import engine_of
+    from mcdal.ray_training import TrainOnRay
 
     with console.listener(quiet, json) as listen:
         heard = set()
@@ -416,11 +434,21 @@ def _play(plan: "Plan", out: Path, device: str, quiet: bool, json: bool, workers
             heard.add(kind)
             listen(kind, **fields)
 
-        run_id = loop.run(plan, out, device=device, engine=engine_of(workers, on), listen=tell)
+        engine, train_on = engine_of(workers, on), TrainOnRay(on) if train_there else None
+        run_id = loop.run(plan, out, device=device, engine=engine, train_on=train_on, listen=tell)
         if "round" not in heard:
             listen("notice", text="nothing was left to do: this run was finished before")
         if not json:
             listen("hint", text=f"mcdal report {run_id} --out {shlex.quote(str(out))}")
+
+
+def _refuse_unmeant(train_there: bool, on: str | None, dry_run: bool) -> None:
+    from mcdal.errors import ConfigError
+
+    if train_there and on is None:
+        raise ConfigError("--train-there says that a cluster trains: give its address as well, --on auto")
+    if train_there and dry_run:
+        raise ConfigError("--dry-run times steps of this machine, and --train-there trains elsewhere: leave one out")
 
 
 def _list(kind: str, name: str | None) -> None:

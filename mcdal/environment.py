@@ -22,12 +22,15 @@ DECISIVE = (
     "compile",
     "threads",
     "processes",
+    "trained_on",
     "cpu",
 )
+HERE = "this machine"
+"""Where a training is made that nobody has sent elsewhere."""
 
 
-def environment(numerics: Numerics, processes: int = 1) -> dict[str, str]:
-    """Versions, commit, device and arithmetic of this process. processes: that train together."""
+def environment(numerics: Numerics, processes: int = 1, trained_on: str = HERE) -> dict[str, str]:
+    """Versions, commit, device and arithmetic of this process. processes: that train together. trained_on: where they do."""
     gpu = torch.cuda.get_device_name(numerics.device) if numerics.device.type == "cuda" else None
     return {
         "mcdal": __version__,
@@ -40,6 +43,7 @@ def environment(numerics: Numerics, processes: int = 1) -> dict[str, str]:
         "compile": str(numerics.compile),
         "threads": str(torch.get_num_threads()),
         "processes": str(processes),
+        "trained_on": trained_on,
         "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "host": platform.node(),
         "system": platform.platform(),
@@ -48,6 +52,7 @@ def environment(numerics: Numerics, processes: int = 1) -> dict[str, str]:
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """What has changed that may change last bits, in words."""
+    before = {"trained_on": HERE, **before}  # nothing else was possible before it was recorded
     return [f"{key} {before[key]} -> {now[key]}" for key in DECISIVE if key in before and before[key] != now[key]]
 
 

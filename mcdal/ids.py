@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, SupportsIndex, overload
 
 import numpy as np
-from jaxtyping import Int, UInt64
+from jaxtyping import Int, Shaped, UInt64
 
 from mcdal.hashes import hashed
 
@@ -31,10 +31,24 @@ class MappedIds(Sequence[str]):
     def __init__(self, folder: Path, places: Positions | None = None):
         import pyarrow
 
+        file = pyarrow.memory_map(str(folder / "ids.arrow"))
+        tables = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hash", "order"))
+        self._open(folder, places, file, *tables)
+
+    def _open(
+        self,
+        folder: Path,
+        places: Positions | None,
+        file: Any,
+        hashes: UInt64[np.ndarray, " all"],
+        order: Shaped[np.ndarray, " all"],
+    ) -> None:
+        import pyarrow
+
         self._folder, self._places = folder, places
-        self._file = pyarrow.ipc.open_file(pyarrow.memory_map(str(folder / "ids.arrow")))
-        self._hashes: UInt64[np.ndarray, " n"] = np.load(folder / "hash.npy", mmap_mode="r")
-        self._order = np.load(folder / "order.npy", mmap_mode="r")
+        self._content = file
+        self._file = pyarrow.ipc.open_file(pyarrow.py_buffer(file) if isinstance(file, np.ndarray) else file)
+        self._hashes, self._order = hashes, order
         self._views: list[tuple[Any, memoryview] | None] = [None] * self._file.num_record_batches
 
     def __len__(self) -> int:
@@ -81,11 +95,25 @@ class MappedIds(Sequence[str]):
     def __reduce__(self) -> tuple[type["MappedIds"], tuple[Path, Positions | None]]:
         return MappedIds, (self._folder, self._places)
 
+    def parts(self) -> tuple[Any, ...]:
+        """All that `of_parts` needs, as arrays: for a process that does not see the folder."""
+        sent = isinstance(self._content, np.ndarray)
+        file = self._content if sent else np.memmap(self._folder / "ids.arrow", np.uint8, "c")
+        return self._folder, self._places, file, self._hashes, self._order
+
+    @classmethod
+    def of_parts(cls, *parts: Any) -> "MappedIds":
+        """The same ids; the folder is then but a name."""
+        made = cls.__new__(cls)
+        made._open(*parts)
+        return made
+
     def take(self, positions: Positions) -> "tuple[str, ...] | MappedIds":
         """These, in this order: a tuple, but for many that keep the order of the file."""
         if len(positions) < TAKEN_FROM or not (np.diff(positions) > 0).all():
             return tuple(map(self.__getitem__, positions.tolist()))
-        return MappedIds(self._folder, positions if self._places is None else self._places[positions])
+        places = positions if self._places is None else self._places[positions]
+        return MappedIds.of_parts(self._folder, places, self._content, self._hashes, self._order)
 
     def index(self, id: str, start: int = 0, stop: int | None = None) -> int:
         place = self.position(id)

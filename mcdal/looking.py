@@ -12,7 +12,7 @@ from mcdal.events import Listener, nobody
 from mcdal.features import Features
 from mcdal.measuring import measure, measure_features
 from mcdal.models.base import Model
-from mcdal.passes import Engine, Here, Measured, measure_shards, rows_of
+from mcdal.passes import Engine, Here, Measured, OnRay, measure_shards, rows_of
 from mcdal.passes.shard_files import Kept
 from mcdal.pool.base import Pool, Quarantined
 from mcdal.strategies.base import Strategy, overrides
@@ -38,8 +38,11 @@ class Looking:
     engine: Engine | None = None
     listen: Listener = nobody
 
-    def check(self) -> None:
-        """ConfigError where workers were asked for and nothing is measured in shards."""
+    def check(self, trained_there: bool = False) -> None:
+        """ConfigError where workers were asked for and nothing is measured in shards.
+
+        trained_there: by the cluster that is named, which has then something to do, unless somebody says how many are to measure.
+        """
         if self.engine is None or isinstance(self.engine, Here):
             return
         why = None
@@ -51,7 +54,9 @@ class Looking:
             )
         elif self.config.training.published_sampling:
             why = "training.published_sampling measures all images in one random order: leave it, or --workers and --on, out"
-        if why:
+        if why and trained_there and isinstance(self.engine, OnRay) and self.engine.workers is None:
+            self.listen("notice", text="the cluster trains; this process measures the pool and tests")
+        elif why:
             raise ConfigError(f"workers measure a pool in shards, and there is nothing for them here: {why}")
 
     def rows(self, model: Model | None, strategy: Strategy, round: int, labels: Mapping[str, int], seed: int) -> Rows:

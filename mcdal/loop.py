@@ -18,7 +18,6 @@ from jaxtyping import Int
 
 from mcdal.artifacts import Artifacts
 from mcdal.batches import Batch, Batches
-from mcdal.device import Numerics
 from mcdal.environment import differences, environment
 from mcdal.errors import McdalError, PoolError, StoreError
 from mcdal.events import Listener, nobody
@@ -33,14 +32,13 @@ from mcdal.passes import Engine
 from mcdal.pictures import heat_pictures, mask_picture, pick_pictures, scenes, spread_out
 from mcdal.plan import Plan, grown, refuse_changes
 from mcdal.pool.base import Pool, Quarantined
-from mcdal.processes import Processes
 from mcdal.round_models import RoundModels
 from mcdal.selection import at_random, mask
 from mcdal.settings import to_json
 from mcdal.showing import heat, predict
 from mcdal.store import RunRecord, Store
 from mcdal.strategies.base import Strategy
-from mcdal.training import processes_for
+from mcdal.trainer import Place, Trainer, TrainHere
 from mcdal.twins import LENDS, lends
 from mcdal.values import Label, Metrics, Picks, Rows
 from mcdal.warm_start import StartWeights
@@ -53,12 +51,14 @@ def run(
     device: str = "auto",
     oracle: Callable[[Pool], Oracle] = Simulated.of,
     engine: Engine | None = None,
+    train_on: Place | None = None,
     listen: Listener = nobody,
 ) -> str:
     """Plays the run, or what is left of it after an interruption; gives its id in the store in `out`.
 
     oracle: gives who answers for a pool; by default its true labels do. engine: who measures a pool in shards (`mcdal.passes`);
-    this process without it, to the same rows; ConfigError where it would have nothing to do.
+    this process without it, to the same rows; ConfigError where it would have nothing to do. train_on: where it is trained, such
+    as `mcdal.ray_training.TrainOnRay("auto")`; this machine without it.
     The same plan in the same `out` is the same run.
     Raises StoreError where the run exists with another configuration or other data, or is being played by another process.
     """
@@ -66,24 +66,23 @@ def run(
     if plan.config.features is not None:
         check_file(plan.config.features)
     weights = None if plan.config.weights is None else StartWeights.read(plan.config.weights)
-    store = Store(out)
-    artifacts = Artifacts(out / "runs" / plan.run_id)
-    try:
-        with artifacts.only_process(), store.alone(plan.run_id):
-            artifacts.sweep()
-            listen("run", run_id=plan.run_id, rounds=plan.config.protocol.planned)
-            numerics = plan.config.training.numerics(device)
-            pool = plan.config.open(out / "cache", numerics, listen)
-            answering = oracle(pool)
-            if pool.masks is not None:  # from here on those that were given as answers
-                pool = replace(pool, masks=store.masks(pool.masks.size))
-            with processes_for(plan.config.training, numerics) as processes:
-                playing = Run(plan, pool, store, artifacts, numerics, answering, listen, weights, engine, processes)
+    with (train_on or TrainHere()).trainer(plan.config.training, device, listen) as trainer:
+        store = Store(out)
+        artifacts = Artifacts(out / "runs" / plan.run_id)
+        try:
+            with artifacts.only_process(), store.alone(plan.run_id):
+                artifacts.sweep()
+                listen("run", run_id=plan.run_id, rounds=plan.config.protocol.planned)
+                pool = plan.config.open(out / "cache", trainer.numerics, listen)
+                answering = oracle(pool)
+                if pool.masks is not None:  # from here on those that were given as answers
+                    pool = replace(pool, masks=store.masks(pool.masks.size))
+                playing = Run(plan, pool, store, artifacts, trainer, answering, listen, weights, engine)
                 playing.begin()
                 with playing.session():
                     playing.play()
-    finally:
-        store.close()
+        finally:
+            store.close()
     return plan.run_id
 
 
@@ -95,16 +94,16 @@ class Run:
     pool: Pool
     store: Store
     artifacts: Artifacts
-    numerics: Numerics
+    trainer: Trainer
     oracle: Oracle
     listen: Listener = nobody
     weights: StartWeights | None = None
     engine: Engine | None = None
-    processes: Processes | None = None
 
     def __post_init__(self) -> None:
         self.config = self.plan.config
         self.id = self.plan.run_id
+        self.numerics = self.trainer.numerics
         self.sizes = self._sizes()
         file = self.config.features
         self.features = None if file is None else read_features(file, self.pool.images.originals)
@@ -119,13 +118,12 @@ class Run:
             self.engine,
             self.listen,
         )
-        self.looking.check()
+        self.looking.check(self.trainer.elsewhere)
         self.outcome = "done"
         self._standing: set[str] | None = None
         self.models = RoundModels(
-            self.plan, self.pool, self.store, self.artifacts, self.numerics, self.listen, self.labels, self.weights,
-            self.processes,
-        )  # fmt: skip
+            self.plan, self.pool, self.store, self.artifacts, self.trainer, self.listen, self.labels, self.weights
+        )
 
     def play(self) -> None:
         """Every round that is not finished: pick what to label, ask for it, train on all labels so far, record."""
@@ -306,7 +304,7 @@ class Run:
     @contextmanager
     def session(self) -> Iterator[None]:
         """Records that this process works on the run, with what, and how it ended."""
-        now = environment(self.numerics, self.config.training.processes_on(self.numerics.device))
+        now = environment(self.numerics, self.trainer.count, self.trainer.where)
         before = self.store.last_environment(self.id)
         changed = differences(before, now) if before else []
         if changed:

@@ -3,7 +3,7 @@
 import io
 import mmap
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import FunctionType, MethodType
@@ -21,15 +21,16 @@ DEEP = 20
 """So many steps into an object the part that cannot be sent is looked for."""
 
 
-def packed(parts: Mapping[str, object], wanted_by: str) -> bytes:
+def packed(parts: Mapping[str, object], wanted_by: str, dumps: Callable[[object], bytes] | None = None) -> bytes:
     """ConfigError that names what cannot be sent.
 
-    parts: by their names in errors. wanted_by: the field that asks for other processes.
+    parts: by their names in errors. wanted_by: the field that asks for other processes. dumps: pickles in another way.
     """
+    dumps = dumps or _bytes
     try:
-        return _bytes(dict(parts))
+        return dumps(dict(parts))
     except Exception as error:  # whatever somebody's class raises when it is asked for its state
-        place, part, reason = _refused(parts, error)
+        place, part, reason = _refused(parts, error, dumps)
         kind = part if isinstance(part, (type, FunctionType)) else type(part)
         if isinstance(part, (type, FunctionType)) or "<locals>" in kind.__qualname__:
             advice = "Define it at the top of a file that can be imported; a lambda cannot be sent"
@@ -40,13 +41,15 @@ def packed(parts: Mapping[str, object], wanted_by: str) -> bytes:
         ) from error
 
 
-def _refused(parts: Mapping[str, object], error: Exception) -> tuple[str, object, Exception]:
+def _refused(
+    parts: Mapping[str, object], error: Exception, dumps: Callable[[object], bytes]
+) -> tuple[str, object, Exception]:
     """Of what cannot be sent the innermost part: where it is, the part itself, and why."""
     place, reason = ", ".join(parts), error
     part: object = parts
     inside, seen = dict(parts), {id(parts)}
     for _ in range(DEEP):
-        refused = ((name, held, why) for name, held in inside.items() if (why := _why_not(held)) is not None)
+        refused = ((name, held, why) for name, held in inside.items() if (why := _why_not(held, dumps)) is not None)
         found = next(((name, held, why) for name, held, why in refused if id(held) not in seen), None)
         if found is None:
             break
@@ -56,9 +59,9 @@ def _refused(parts: Mapping[str, object], error: Exception) -> tuple[str, object
     return place, part, reason
 
 
-def _why_not(value: object) -> Exception | None:
+def _why_not(value: object, dumps: Callable[[object], bytes]) -> Exception | None:
     try:
-        _bytes(value)
+        dumps(value)
     except Exception as error:
         return error
     return None

@@ -1,15 +1,20 @@
-"""Torch's process group of processes of one machine."""
+"""Torch's process group: of processes of one machine, or of several machines."""
 
 import os
 import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
+
+if TYPE_CHECKING:  # a torch without torch.distributed has none
+    from torch._C._distributed_c10d import Store, TCPStore
 
 TIMEOUT = timedelta(minutes=10)
 """So long a process waits for another one that lives: reading a batch may take its time."""
@@ -26,19 +31,47 @@ def group(
     here: called when this process is about to join. From then on nobody can be woken until all have joined, so that rank 0
     should wait in it until all others have called theirs.
     """
-    cuda = device.type == "cuda"
     here()
+    with _over(_loopback(), "GLOO_SOCKET_IFNAME"), _group(rank, count, device, f"file://{folder / 'store'}"):
+        yield
+
+
+@contextmanager
+def group_of_machines(address: str, store: "Store", rank: int, count: int, device: torch.device) -> Iterator[None]:
+    """The same of processes that may be on several machines. address: of this one, as the others reach it."""
+    with _over(interface_of(address), "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), _group(rank, count, device, store):
+        yield
+
+
+def open_store(address: str) -> "TCPStore":
+    """Where the ranks of a group meet, at a free port of this machine, which is rank 0's."""
+    return _store()(address, 0, is_master=True, wait_for_workers=False, timeout=TIME_TO_JOIN)
+
+
+def _store() -> "type[TCPStore]":
+    kind: type[TCPStore] = dist.TCPStore  # type: ignore[attr-defined]
+    return kind
+
+
+def reach_store(address: str, port: int) -> "TCPStore":
+    """What rank 0 has opened there, for the others."""
+    return _store()(address, port, is_master=False, timeout=TIME_TO_JOIN)
+
+
+@contextmanager
+def _group(rank: int, count: int, device: torch.device, where: "str | Store") -> Iterator[None]:
+    cuda = device.type == "cuda"
     hook = sys.excepthook  # torch puts one of its own before it, each time
     try:
-        with _over_loopback():
-            dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if cuda else "gloo",
-                init_method=f"file://{folder / 'store'}",
-                rank=rank,
-                world_size=count,
-                timeout=TIME_TO_JOIN,
-                device_id=device if cuda else None,
-            )
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo",
+            init_method=where if isinstance(where, str) else None,
+            store=None if isinstance(where, str) else where,
+            rank=rank,
+            world_size=count,
+            timeout=TIME_TO_JOIN,
+            device_id=device if cuda else None,
+        )
     except BaseException:
         # As `destroy_process_group` does, which is for groups that were made: the next one has to have its name again.
         dist.distributed_c10d._world.group_count = 0
@@ -81,15 +114,34 @@ def lost(error: BaseException) -> bool:
     )
 
 
-@contextmanager
-def _over_loopback() -> Iterator[None]:
-    """gloo would otherwise look for an address under the machine's name."""
+def _loopback() -> str | None:
     names = [name for _, name in socket.if_nameindex() if name.startswith("lo")] if os.name == "posix" else []
-    if "GLOO_SOCKET_IFNAME" in os.environ or not names:
-        yield
-        return
-    os.environ["GLOO_SOCKET_IFNAME"] = names[0]
+    return names[0] if names else None
+
+
+def interface_of(address: str) -> str | None:
+    """The network interface of this machine that has this IPv4 address; None where that cannot be told (Linux tells)."""
+    if sys.platform != "linux":
+        return None
+    import fcntl
+
+    asked = 0x8915  # SIOCGIFADDR
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as told:
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):  # one without an address
+                found = fcntl.ioctl(told.fileno(), asked, struct.pack("256s", name.encode()))
+                if socket.inet_ntoa(found[20:24]) == address:
+                    return name
+    return None
+
+
+@contextmanager
+def _over(interface: str | None, *variables: str) -> Iterator[None]:
+    """gloo (and NCCL) would otherwise look for an address, gloo under the machine's name. What somebody has set stays."""
+    mine = [name for name in variables if name not in os.environ] if interface is not None else []
+    os.environ |= dict.fromkeys(mine, interface or "")
     try:
         yield
     finally:
-        del os.environ["GLOO_SOCKET_IFNAME"]
+        for name in mine:
+            del os.environ[name]

@@ -51,7 +51,7 @@ def work(pipe: "connection.Connection[Any, Any]", rank: int, count: int, threads
             pipe.send_bytes(pickle.dumps(None))
     except BaseException as error:
         with suppress(OSError):
-            pipe.send_bytes(_told(error))
+            pipe.send_bytes(told(error))
         _end()
 
 
@@ -62,7 +62,7 @@ def _report_here(pipe: "connection.Connection[Any, Any]") -> None:
         _end()  # rank 0 has given up
 
 
-def _told(error: BaseException) -> bytes:
+def told(error: BaseException) -> bytes:
     """The error as another process can raise it, with its traceback."""
     text = "".join(traceback.format_exception(error))
     try:

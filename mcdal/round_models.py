@@ -6,17 +6,16 @@ from functools import partial
 import torch
 
 from mcdal.artifacts import Artifacts
-from mcdal.device import Numerics
 from mcdal.environment import environment
 from mcdal.errors import StoreError
 from mcdal.events import Listener
 from mcdal.models.base import Model
 from mcdal.plan import Plan
 from mcdal.pool.base import Pool
-from mcdal.processes import Processes
 from mcdal.store import Store
 from mcdal.streams import own_randomness, stream
-from mcdal.training import take_over, train
+from mcdal.trainer import Trainer
+from mcdal.training import take_over
 from mcdal.twins import may_take_over, twin
 from mcdal.warm_start import StartWeights
 from mcdal.work import OF_TRAINING, Trained
@@ -26,20 +25,15 @@ class RoundModels:
     """Those of one run, with the strategy attached. The last one is held: a round selects with what the one before learned."""
 
     def __init__(
-        self, plan: Plan, pool: Pool, store: Store, artifacts: Artifacts, numerics: Numerics, listen: Listener,
-        labels: Callable[[int], Mapping[str, int]], weights: StartWeights | None = None, processes: Processes | None = None,
+        self, plan: Plan, pool: Pool, store: Store, artifacts: Artifacts, trainer: Trainer, listen: Listener,
+        labels: Callable[[int], Mapping[str, int]], weights: StartWeights | None = None,
     ):  # fmt: skip
-        """labels: what is learned from after a round. weights: what every round starts from; None: random ones.
-
-        processes: those that train together, kept from round to round.
-        """
-        self._labels, self._processes = labels, processes
+        """labels: what is learned from after a round. weights: what every round starts from; None: random ones."""
+        self._labels, self._trainer, self._listen = labels, trainer, listen
         self._plan, self._pool, self._store, self._artifacts = plan, pool, store, artifacts
-        self._numerics, self._listen = numerics, listen
         self._config = plan.config
         self._trained: tuple[int, Model, Trained] | None = None
         self._weights = weights
-        self._count = plan.config.training.processes_on(numerics.device)
 
     def check(self) -> None:
         """ConfigError where the model cannot start from the weights that were given."""
@@ -53,10 +47,9 @@ class RoundModels:
             seed = self._plan.seed_of("train", round)
             model = self._built(seed)
             labels = self._labels(round)
-            trained = self._take_over(model, round, labels, seed) or train(
-                model, self._pool, labels, self._config.strategy, self._config.training,
-                numerics=self._numerics, seed=seed, listen=self._listen,
-                keeper=self._artifacts.checkpoint(round, self._config.checkpoint_seconds), processes=self._processes,
+            trained = self._take_over(model, round, labels, seed) or self._trainer.train(
+                model, self._pool, labels, self._config.strategy, self._config.training, seed=seed, listen=self._listen,
+                keeper=self._artifacts.checkpoint(round, self._config.checkpoint_seconds),
             )  # fmt: skip
             self._trained = round, model, trained
         return self._trained[1:]
@@ -72,6 +65,9 @@ class RoundModels:
             model.rebuild = model.rebuild or build
             return model
 
+    def _environment(self) -> Mapping[str, str]:
+        return environment(self._trainer.numerics, self._trainer.count, self._trainer.where)
+
     def _take_over(self, model: Model, round: int, labels: Mapping[str, int], seed: int) -> Trained | None:
         """The model of this round as it was kept: this run's own, or that of another one that has trained in the same way."""
         if not may_take_over(self._config.strategy) or self._artifacts.has_training(round):
@@ -82,7 +78,7 @@ class RoundModels:
         lender = (
             self._plan.run_id
             if round in finished
-            else twin(self._store, record, self._config, round, labels, environment(self._numerics, self._count))
+            else twin(self._store, record, self._config, round, labels, self._environment())
         )
         if lender is None:
             return None
@@ -92,7 +88,7 @@ class RoundModels:
                 return None
             take_over(
                 model, weights, self._pool, labels, self._config.strategy, self._config.training,
-                numerics=self._numerics, seed=seed,
+                numerics=self._trainer.numerics, seed=seed,
             )  # fmt: skip
         except (StoreError, RuntimeError) as error:  # the second: weights of another network
             self._listen("notice", text=f"round {round} is trained again: {error}")

@@ -23,7 +23,7 @@ from mcdal.schedule import Optimization
 from mcdal.strategies.base import Setting, Strategy, refuse_task
 from mcdal.streams import own_randomness, stream
 from mcdal.tasks.weights import median_frequency
-from mcdal.work import Forgetful, Keeper, Trained, Work
+from mcdal.work import Forgetful, Keeper, Trained, Work, learns_from
 
 
 @dataclass(frozen=True)
@@ -220,6 +220,39 @@ def take_over(
         _attach(model, pool, labels, strategy, training, numerics, seed)
         model.load_state_dict(dict(weights))
         model.eval()
+
+
+def is_end(
+    state: Mapping[str, object], model: Model, pool: Pool, labels: Mapping[str, int], training: Training
+) -> bool:
+    """Whether a kept state is that of the end of this training, on these labels."""
+    now = learns_from(model, pool.labeled(labels))
+    return state["step"] == training.steps and state.get("learns_from", now) == now
+
+
+def arrive(
+    model: Model,
+    pool: Pool,
+    labels: Mapping[str, int],
+    strategy: Strategy,
+    training: Training,
+    state: dict[str, object],
+    *,
+    numerics: Numerics,
+    seed: int,
+) -> Trained:
+    """Leaves model and strategy as the training did, wherever it was made, of whose end (`is_end`) this is the state."""
+    assert is_end(state, model, pool, labels, training)
+    alone = replace(training, processes=1)
+    return _train(model, pool, labels, strategy, alone, numerics, seed, _Kept(state), nobody, ALONE)
+
+
+@dataclass(frozen=True)
+class _Kept(Forgetful):
+    state: dict[str, object]
+
+    def load(self) -> dict[str, object]:
+        return self.state
 
 
 def _attach(

@@ -15,6 +15,7 @@ from mcdal.events import Listener
 from mcdal.feed import Feed
 from mcdal.in_step import InStep
 from mcdal.models.base import Model
+from mcdal.pool.base import LabeledView
 from mcdal.step import Step
 from mcdal.strategies.base import Strategy
 from mcdal.values import Metrics
@@ -79,16 +80,7 @@ class Work:
         self.last_epoch: dict[str, float] = {}
         self.metrics: dict[str, float] = {}  # of the whole training, once it is over
         self.seconds_before = 0.0
-        self._learns_from = self._digest()
-
-    def _digest(self) -> str:
-        """Of the labeled images, what is said of them, and how many classes there are: what a kept state goes with."""
-        labeled = self.feed.labeled
-        hashed = hashlib.blake2b(str(self.model.head).encode(), digest_size=16)
-        for id in map(labeled.images.ids.__getitem__, labeled.positions.tolist()):
-            hashed.update(id.encode("utf-8", "surrogateescape") + b"\0")
-        hashed.update(np.ascontiguousarray(labeled.y).tobytes())
-        return hashed.hexdigest()
+        self._learns_from = learns_from(self.model, self.feed.labeled)
 
     def run(self) -> Trained:
         with self.in_step.kept():
@@ -171,3 +163,12 @@ class Work:
         self.metrics = state["metrics"]  # type: ignore[assignment]
         self.seconds_before = float(state["seconds"])  # type: ignore[arg-type]
         return int(state["step"])  # type: ignore[call-overload,no-any-return]
+
+
+def learns_from(model: Model, labeled: LabeledView) -> str:
+    """Digest of the labeled images, what is said of them, and how many classes there are: what a kept state goes with."""
+    hashed = hashlib.blake2b(str(model.head).encode(), digest_size=16)
+    for id in map(labeled.images.ids.__getitem__, labeled.positions.tolist()):
+        hashed.update(id.encode("utf-8", "surrogateescape") + b"\0")
+    hashed.update(np.ascontiguousarray(labeled.y).tobytes())
+    return hashed.hexdigest()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from mcdal import round_models, training, work
+from mcdal import trainer, training, work
 from mcdal.cli import app, main
 from mcdal.store import Store
 from tests.runs import content
@@ -213,7 +213,7 @@ def test_the_same_command_is_the_same_run(mcdal, tmp_path):
 
 
 def test_ctrl_c_is_told_recorded_and_continued(mcdal, tmp_path, monkeypatch):
-    real, calls = round_models.train, []
+    real, calls = trainer.train, []
 
     def train(*args, **kwargs):
         calls.append(1)
@@ -222,7 +222,7 @@ def test_ctrl_c_is_told_recorded_and_continued(mcdal, tmp_path, monkeypatch):
         return real(*args, **kwargs)
 
     quick = ("run", "mine.py:quick", "--device", "cpu")
-    monkeypatch.setattr(round_models, "train", train)
+    monkeypatch.setattr(trainer, "train", train)
     code, _, err = mcdal(*quick)
     assert (code, err) == (130, "stopped; the same command continues\n")
     assert sessions(tmp_path / "runs") == ["stopped"]

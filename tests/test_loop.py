@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 import mcdal.loop
-import mcdal.round_models
+import mcdal.trainer
 from mcdal.artifacts import Artifacts
 from mcdal.errors import ConfigError, PoolError, StoreError, TrainingError
 from mcdal.loop import run
@@ -189,7 +189,7 @@ def test_stopped_in_the_middle_of_training_and_continued(whole, tmp_path, monkey
 
 def test_a_finished_run_is_not_played_again(whole, monkeypatch):
     before = content(whole)
-    monkeypatch.setattr(mcdal.round_models, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(mcdal.trainer, "train", lambda *_, **__: pytest.fail("trained again"))
     play(whole)
     assert content(whole) == before
 

@@ -59,7 +59,7 @@ def pack(model: Model, strategy: Strategy) -> bytes:
     what cannot travel.
     """
     sink = io.BytesIO()
-    with _own_files_by_value():
+    with own_files_by_value():
         try:
             _Packer(sink, protocol=pickle.HIGHEST_PROTOCOL).dump((model, strategy))
         except (pickle.PicklingError, TypeError, AttributeError) as error:
@@ -82,7 +82,7 @@ def unpack(content: bytes, device: torch.device) -> tuple[Model, Strategy]:
 
 def pack_any(value: object) -> bytes:
     """Something that holds no network, such as a pool in shards."""
-    with _own_files_by_value():
+    with own_files_by_value():
         content: bytes = cloudpickle.dumps(value)
     return content
 
@@ -115,7 +115,7 @@ def _arrived(tensor: Tensor, parameter: bool, learns: bool) -> Tensor:
 
 
 @contextmanager
-def _own_files_by_value() -> Iterator[None]:
+def own_files_by_value() -> Iterator[None]:
     """Modules that were imported from a path are nowhere to be found by name."""
     own = [module for name, module in sys.modules.items() if name.startswith(FROM_FILE)]
     for module in own:
