@@ -22,6 +22,7 @@ from typing import TypeVar
 import torch
 
 from mcdal.errors import McdalError, TrainingError
+from mcdal.own_code import own_files
 from mcdal.pickling import packed
 from mcdal.process_group import abort, group, lost
 from mcdal.rank_process import JOIN, SECONDS_BETWEEN_LOOKS, work
@@ -67,7 +68,7 @@ class Processes:
             new = {name: part for name, part in held.items() if self._held.get(name) is not part}
             message = packed({**new, **given}, "training.processes")
             self._begin(threads)
-            order = pickle.dumps((theirs, tuple(new), folder, device))
+            order = pickle.dumps((theirs, tuple(new), folder, device, own_files()))
             torch.set_num_threads(max(1, threads // self.count))
             with self._watched():
                 self._send(order, message)

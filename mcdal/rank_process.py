@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from mcdal.own_code import import_own_files
 from mcdal.process_group import group
 
 JOIN = b"join"
@@ -39,8 +40,9 @@ def work(pipe: "connection.Connection[Any, Any]", rank: int, count: int, threads
                 return
             if not message:
                 return
-            theirs, new, folder, device = pickle.loads(message)
+            theirs, new, folder, device, files = pickle.loads(message)
             folders[:] = [folder]
+            import_own_files(files)  # what comes next may be made of them
             given = pickle.loads(pipe.recv_bytes())
             held |= {name: given.pop(name) for name in new}
             if device.type == "cuda":

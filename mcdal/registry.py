@@ -6,26 +6,21 @@ Listing reads the first line of each file without importing it, so it takes no t
 import ast
 import difflib
 import importlib
-import importlib.util
 import inspect
 import re
 import shutil
-import sys
 import textwrap
-import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from mcdal.errors import ConfigError
+from mcdal.own_code import FROM_FILE, import_file, import_module, importing
 
 NOT_LISTED = {"base"}
 """Beside the files that begin with `_`: what several of the listed ones share."""
-FROM_FILE = "mcdal_user_"
-"""What the module names of people's own files begin with, so that `random.py` does not hide another module."""
 
 
 def listed(kind: str) -> dict[str, str]:
@@ -53,7 +48,7 @@ def load(kind: str, name: str) -> Any:
     if points := [point for point in _plugins(kind) if point.name == name]:
         return _load_plugin(kind, points, name)
     if name.endswith(".py"):
-        there = ", ".join(f"{name}:{each}" for each in _candidates(kind, _import_file(Path(name))))
+        there = ", ".join(f"{name}:{each}" for each in _candidates(kind, import_file(Path(name))))
         raise ConfigError(f"{name} is a file: say which {_singular(kind)} of it: {there or 'it has none'}")
     names = list(listed(kind))
     close = difflib.get_close_matches(name, names, n=1)
@@ -87,7 +82,7 @@ def _load_plugin(kind: str, points: list[EntryPoint], name: str) -> Any:
         raise ConfigError(f"several plugins are called {name!r}: name the one you mean: {values}")
     (point, *_) = points
     package = f" of {point.dist.name}" if point.dist is not None else ""
-    with _importing(f"the plugin {name!r}{package} ({point.value})"):
+    with importing(f"the plugin {name!r}{package} ({point.value})"):
         return _usable(kind, point.load(), point.value)
 
 
@@ -95,69 +90,11 @@ def _load_path(kind: str, name: str) -> Any:
     where, _, attribute = name.rpartition(":")
     if not where or not attribute:
         raise ConfigError(f"{name!r}: write path/to/file.py:NAME or package.module:NAME")
-    module = _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
+    module = import_file(Path(where)) if where.endswith(".py") else import_module(where)
     if hasattr(module, attribute):
         return getattr(module, attribute)
     there = ", ".join(_candidates(kind, module)) or f"no {_singular(kind)} at all"
     raise ConfigError(f"{where} has no {attribute!r} to use as a {_singular(kind)}; it has {there}")
-
-
-def _import_module(where: str) -> ModuleType:
-    _look_in(Path.cwd())  # where a person's own module lies, and an installed command does not search
-    with _importing(where):
-        return importlib.import_module(where)
-
-
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise ConfigError(f"no file {path}: it was looked for in {Path.cwd()}")
-    name, file = f"{FROM_FILE}{path.stem}", str(path.resolve())
-    stamp = file, path.stat().st_mtime_ns
-    known = sys.modules.get(name)
-    if getattr(known, "mcdal_stamp", None) == stamp:  # a recipe and a strategy of one file: executed once
-        assert known is not None
-        return known
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    module.__dict__["mcdal_stamp"] = stamp
-    sys.modules[name] = module  # dataclasses and pickling by workers look their module up there
-    _look_in(path.parent.resolve())  # the files beside it can be imported, as in a script
-    try:
-        with _importing(str(path), file):
-            spec.loader.exec_module(module)
-    except ConfigError:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _look_in(folder: Path) -> None:
-    """Last, so that no file there hides an installed package."""
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-
-
-@contextmanager
-def _importing(what: str, file: str = "") -> Iterator[None]:
-    """Somebody else's code runs inside: what goes wrong is told with its place."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"{what} cannot be imported: {_place(error, file)}{type(error).__name__}: {error}") from error
-
-
-def _place(error: Exception, file: str) -> str:
-    """File and line of an error: in `file` if it passed there, else the last that is not import machinery."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}: "
-    machinery = (__file__, str(Path(importlib.__file__ or "").parent), "<frozen")
-    frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
-    frames = [f for f in frames if not f[0].startswith(machinery)]
-    at = next((f for f in reversed(frames) if f[0] == file), frames[-1] if frames else None)
-    return f"{at[0]}:{at[1]}: " if at else ""
 
 
 def _candidates(kind: str, module: ModuleType) -> list[str]:

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from mcdal.errors import ConfigError, McdalError
+from mcdal.own_code import FROM_FILE
 from mcdal.registry import load, name_of
 from mcdal.strategies.base import Strategy
 
@@ -250,7 +251,7 @@ def _code(thing: Any) -> dict[str, str]:
     if thing.__module__.partition(".")[0] == "mcdal":
         return {}
     try:
-        if thing.__module__.startswith("mcdal_user_"):
+        if thing.__module__.startswith(FROM_FILE):
             source = Path(inspect.getfile(thing)).read_text(encoding="utf-8")
         else:
             source = inspect.getsource(thing)

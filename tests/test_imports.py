@@ -59,6 +59,7 @@ LEVELS = [
         "checked",
         "device",
         "in_step",
+        "own_code",
         "pickling",
         "process_group",
         "processes",

@@ -23,6 +23,7 @@ from mcdal.pool.base import ArrayImages
 from mcdal.process_group import group
 from mcdal.processes import Processes
 from mcdal.ranks import ALONE, Ranks, batch_sum, of_whole
+from mcdal.registry import load
 from mcdal.schedule import Optimization
 from mcdal.strategies.base import Strategy, overrides
 from mcdal.strategies.mcdal import MCDAL
@@ -299,6 +300,24 @@ def test_a_loss_that_is_not_finite_is_told_as_in_one_process(two):
             ended(Random(), processes, optimization=Optimization(lr=1e200))
         told.append(str(caught.value))
     assert told[0] == told[1]
+
+
+OWN = """
+from dataclasses import dataclass
+from mcdal.strategies.mcdal import MCDAL
+
+@dataclass
+class Mine(MCDAL):
+    weight: float = 0.5
+"""
+
+
+def test_a_strategy_of_somebodys_own_file_trains_there(tmp_path, two):
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+    make = load("strategies", f"{file}:Mine")
+    for there, here in zip(ended(make(), two), ended(make()), strict=True):
+        assert_close(there, here)
 
 
 @dataclass

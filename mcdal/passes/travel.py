@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from mcdal.errors import SelectionError
 from mcdal.feed import Feed
 from mcdal.models.base import Model
+from mcdal.own_code import FROM_FILE
 from mcdal.pool.base import Images, LabeledView, Pool, UnlabeledView
-from mcdal.registry import FROM_FILE
 from mcdal.strategies.base import Strategy
 
 STAYS = (torch.optim.Optimizer, Feed, Pool, Images, LabeledView, UnlabeledView, GeneratorType, zip, map, filter)
