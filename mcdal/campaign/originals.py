@@ -64,6 +64,11 @@ class Originals(ABC):
     def where(self) -> str:
         """Where they lie, for people."""
 
+    @property
+    def may_be_away(self) -> bool:
+        """Whether many that are not there may be back in a minute, as a disk is away."""
+        return True
+
     def each(self, ids: Iterable[str]) -> Iterator[bytes | None]:
         """The bytes of each; None of one that is not there any more."""
         for id in ids:
@@ -164,6 +169,11 @@ class ShardOriginals(Originals):
 
     def where(self) -> str:
         return str(self._source.data)
+
+    @property
+    def may_be_away(self) -> bool:
+        """Not of shards: the index changes when somebody says that one has gone."""
+        return self._source.kind == "files"
 
     def each(self, ids: Iterable[str]) -> Iterator[bytes | None]:
         ids = list(ids)

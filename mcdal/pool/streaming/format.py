@@ -87,6 +87,10 @@ class Format(ABC):
         """The stamp of one shard today; None where only a search of all tells."""
         return storage.now(shard).stamp
 
+    def rows(self, stamp: str) -> str:
+        """The part of a stamp that changes when an image may lie in another row than before."""
+        return stamp
+
     def neighbours(self, storage: Storage, part: Part, all_places: Places) -> Int[np.ndarray, " m"]:
         """Rows of the shard that come without further reading where those of `part` are read."""
         return np.empty(0, dtype=np.int64)

@@ -80,6 +80,10 @@ class LanceShards(Format):
             fragment = table.get_fragment(int(shard.rpartition("-")[2]))
         return "gone" if fragment is None else _found(fragment, self._fields(table)).stamp
 
+    def rows(self, stamp: str) -> str:
+        """Of deleted rows nothing: the others keep their addresses."""
+        return stamp.partition("-")[0]
+
     def _fields(self, table: Any) -> frozenset[int]:
         """Numbers of the fields that are read: files of other columns may come without changing a shard."""
         return frozenset(
@@ -135,7 +139,8 @@ def _found(fragment: Any, wanted: frozenset[int]) -> Found:
     files = [file for file in fragment.data_files() if wanted & set(file.fields)]
     gone = fragment.deletion_file()
     size = sum(file.file_size_bytes or 0 for file in files)
-    return Found(f"fragment-{fragment.fragment_id}", size, digest([file.path for file in files], gone)[:16])
+    stamp = digest([file.path for file in files], None)[:16]
+    return Found(f"fragment-{fragment.fragment_id}", size, stamp if gone is None else f"{stamp}-{digest(gone)[:8]}")
 
 
 def _indices(rows: np.ndarray) -> Any:

@@ -67,6 +67,15 @@ class Stored:
             raise self._gone(none)
         return [found[id] for id in ids]
 
+    def shards_of(self, ids: Sequence[str]) -> list[Indexed]:
+        """The shards that hold any of these."""
+        numbers = {
+            number
+            for part, positions in zip(self._parts, self._positions(ids), strict=True)
+            for number, _ in part.by_shard(positions[positions >= 0])
+        }
+        return [self.shards[number] for number in sorted(numbers)]
+
     def shard_of(self, id: str) -> Indexed:
         return self.shards[self._where(id)[1]]
 
