@@ -3,16 +3,19 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow
 import pytest
+import torch
 
 from mcdal.campaign.definition import opened
 from mcdal.campaign.originals import originals_of
+from mcdal.campaign.plans import plan_of
 from mcdal.campaign.relisting import relist
 from mcdal.campaign.showing import Pictures
 from mcdal.campaign.sweep import sweep
 from mcdal.campaign.trainer import train
-from mcdal.errors import CampaignError, McdalError
+from mcdal.errors import CampaignError, McdalError, PoolError
 from mcdal.pool.digits import Digits
 from tests.campaign.conftest import begin
 from tests.campaign.test_campaign import answer_all
@@ -122,7 +125,7 @@ def test_a_cache_that_is_removed_forgets_nothing_of_what_was_asked(parquet, digi
             with pytest.raises(McdalError, match=words):
                 originals_of(campaign).count()
         there.put_back("s0.parquet")
-        assert train(campaign.folder, "cpu") == "asks"
+        assert originals_of(campaign).count() == 3 * EACH
 
 
 def test_rows_of_a_lance_table_that_are_elsewhere_now_are_refused(lance, digits, tmp_path):
@@ -160,3 +163,75 @@ def test_fragments_that_have_gone_for_good_are_taken_as_gone(lance, tmp_path):
         reader.dataset(str(lance.root)).delete(f"_rowid in ({rows})")
         assert relist(campaign).withdrawn == len(gone) > 0
         assert not of("fragment-1", campaign.ledger.open())
+
+
+def test_an_id_that_comes_twice_leaves_the_round_alone(digits, tmp_path):
+    (root := tmp_path / "pool").mkdir()
+    for shard in range(2):
+        write(root / f"s{shard}.parquet", digits, shard * EACH, {"key": _keys(shard * EACH)})
+    begin(tmp_path / "c", root, **SMALL, id_column="key")
+    with opened(tmp_path / "c") as campaign:
+        train(tmp_path / "c", "cpu")
+        before, waiting = originals_of(campaign), campaign.ledger.open()
+        write(root / "s2.parquet", digits, 2 * EACH, {"key": _keys(2 * EACH - 1)})
+        for listed in (lambda: plan_of(campaign.campaign, tmp_path / "c").config.source.open(tmp_path / "c/cache"),
+                       lambda: relist(campaign)):  # fmt: skip
+            with pytest.raises(PoolError, match=rf"'k{2 * EACH - 1}' stands for two samples .s1.parquet, s2.parquet"):
+                listed()
+            for originals in (before, originals_of(campaign)):
+                assert originals.count() == 2 * EACH and all(map(originals.can_be_read, waiting))
+        (root / "s2.parquet").unlink()
+        source = plan_of(campaign.campaign, tmp_path / "c").config.source
+        assert len(source.open(tmp_path / "c/cache").images) == 2 * EACH - len(before.audit())
+
+
+def _keys(first, count=EACH):
+    return [f"k{i}" for i in range(first, first + count)]
+
+
+def test_nothing_is_kept_of_a_tar_that_was_overwritten_while_it_is_read(digits, tmp_path):
+    (root := tmp_path / "pool").mkdir()
+    members = {f"{i:03d}.png": digits[0][i] for i in range(EACH)}
+    layouts.write_tar(root / "s0.tar", members)
+    begin(tmp_path / "c", root, **{**SMALL, "start": 10, "budget": 12})
+    with opened(tmp_path / "c") as campaign:
+        source = plan_of(campaign.campaign, tmp_path / "c").config.source
+        opening = source.open(tmp_path / "c/cache")
+        (shard,) = opening.sharded.shards
+        streamed = opening.sharded.pool(shard).images
+        shutil.copy2(root / "s0.tar", tmp_path / "s0.tar")
+        layouts.write_tar(root / "s0.tar", {name: content + b"x" * 700 for name, content in members.items()})
+        for images in (opening.images, streamed):
+            with pytest.raises(PoolError, match=r"s0.tar has changed while it was read"):
+                list(images.batches([np.arange(len(images))], torch.device("cpu")))
+        shutil.copy2(tmp_path / "s0.tar", root / "s0.tar")
+        again = source.open(tmp_path / "c/cache")
+        assert not again.images.quarantined and not again.sharded.pool(shard).images.quarantined
+        assert all(
+            np.ptp(image.numpy())
+            for image in again.sharded.pool(shard).images.batches([np.arange(8)], torch.device("cpu"))
+        )
+
+
+def test_bytes_of_another_shard_of_the_same_layout_are_not_kept(digits, tmp_path):
+    """Looked at less than a minute ago, it is trusted to be what it was."""
+    plain = [layouts.encoded(np.full((8, 8), i, np.uint8), "BMP") for i in range(2 * EACH)]
+    (root := tmp_path / "pool").mkdir()
+    path = root / "s0.parquet"
+    layouts.write_parquet(path, plain[:EACH], {}, compression="none")
+    begin(tmp_path / "c", root, **{**SMALL, "start": 10, "budget": 12})
+    with opened(tmp_path / "c") as campaign:
+        train(tmp_path / "c", "cpu")
+        ids = campaign.ledger.open()
+        for kept in (tmp_path / "c/cache").glob("encoded*"):
+            kept.unlink()
+        before = originals_of(campaign)
+        assert all(map(before.can_be_read, ids))
+        shutil.copy2(path, tmp_path / "s0.parquet")
+        layouts.write_parquet(path, plain[EACH:], {}, compression="none")
+        assert path.stat().st_size == (tmp_path / "s0.parquet").stat().st_size
+        with pytest.raises(PoolError, match=r"s0.parquet has changed"):
+            before.open(ids[0])
+        shutil.copy2(tmp_path / "s0.parquet", path)
+        for originals in (before, originals_of(campaign)):
+            assert list(originals.each(ids)) == [plain[int(id.partition(":")[2])] for id in ids]

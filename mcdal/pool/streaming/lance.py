@@ -13,7 +13,7 @@ from mcdal.events import Listener
 from mcdal.pool.assemble import digest
 from mcdal.pool.streaming.format import Bytes, Entries, Format, Found, Part, check_labels
 from mcdal.pool.streaming.parquet import check_columns, encoded
-from mcdal.pool.streaming.storage import Storage
+from mcdal.pool.streaming.storage import RELIST, Storage
 
 ROWS = 32
 _first_process: list[int] = []
@@ -80,6 +80,9 @@ class LanceShards(Format):
             fragment = table.get_fragment(int(shard.rpartition("-")[2]))
         return "gone" if fragment is None else _found(fragment, self._fields(table)).stamp
 
+    def stamp_after(self, storage: Storage, shard: str) -> str | None:
+        return None  # its files are never written twice, and a table is read as it was when it was opened
+
     def rows(self, stamp: str) -> str:
         """Of deleted rows nothing: the others keep their addresses."""
         return stamp.partition("-")[0]
@@ -131,7 +134,7 @@ def _fragment(storage: Storage, shard: str) -> Any:
     """Of the table as it was when a stamp was last looked at."""
     fragment = _kept(storage, os.getpid()).get_fragment(int(shard.rpartition("-")[2]))
     if fragment is None:
-        raise PoolError(f"{storage.root} has no {shard} any more: the table was rewritten; give source.relist=true")
+        raise PoolError(f"{storage.root} has no {shard} any more: the table was rewritten: {RELIST}")
     return fragment
 
 

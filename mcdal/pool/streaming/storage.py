@@ -28,6 +28,7 @@ STAMPS = ("ETag", "etag", "generation", "md5Hash", "Last-Modified", "LastModifie
 BLOCK = 8 << 20
 """Bytes that are read ahead of a file that is read from its beginning to its end."""
 WHERE = "set source.data (of a campaign --images) to where the shards lie"
+RELIST = "put it back as it was, or list it anew (a run with --set source.relist=true, a campaign with `mcdal campaign relist`)"
 TRIES = 4
 ASKED_AT_ONCE = 8
 LOOKED_AT = 5_000
