@@ -129,7 +129,7 @@ class Shards(Source):
         shards = tuple(there)
         key = place.stamps(place.content(shards, split, ()), shards)
         joined = self._joined(place, shards, split, (), key, cache, listen)
-        return Stored(place, shards, joined, lambda: self._room(place, shards, key, cache, listen))
+        return Stored(place, shards, joined, lambda: self._room(place, shards, cache, listen))
 
     def joining(self, place: Place, cache: Path, split: Split, terms: Terms, listen: Listener) -> Terms:
         """No list takes the place of another one that cannot be joined: an id that comes twice leaves all as it was."""
@@ -155,7 +155,7 @@ class Shards(Source):
         reader = Reader(place.storage, place.format, place.index, frame, reading.threads)
         fingerprint = digest(content, settings, self.bad_images, looks.sample)
         opened = _Opened(self, place.storage.name, classes, reader, split, looks, fingerprint)
-        return opened.pool(joined, shards, with_labels, self._room(place, shards, stamps, cache, listen))
+        return opened.pool(joined, shards, with_labels, self._room(place, shards, cache, listen))
 
     def _check(self) -> None:
         if not 0 <= self.test_share < 1:
@@ -178,12 +178,12 @@ class Shards(Source):
         name = f"joined-{place.storage.name}-{stamps}"
         return join(place.index, shards, split, classes, Path(cache), name, listen)
 
-    def _room(self, place: Place, shards: Sequence[Indexed], stamps: str, cache: Path, listen: Listener) -> Room | None:
+    def _room(self, place: Place, shards: Sequence[Indexed], cache: Path, listen: Listener) -> Room | None:
         """Where single images cost little, nothing is kept."""
         limit = int(self.cache_gib * 2**30)
         if not limit or (place.storage.local is not None and not place.format.dear):
             return None
-        path = Path(cache) / f"encoded-{place.storage.name}-{stamps}.sqlite"
+        path = Path(cache) / f"encoded-{place.storage.name}-{place.key}.sqlite"
         return Room(Kept(path, limit, listen), neighbours=sum(shard.bytes for shard in shards) < limit)
 
 

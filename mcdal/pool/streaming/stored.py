@@ -26,6 +26,12 @@ class Place:
     format: Format
     index: Index
 
+    @property
+    def key(self) -> str:
+        """A digest of where it lies and how it is read, whichever shards there are."""
+        fields = type(self.format).__name__, list(vars(self.format).items())
+        return digest(VERSION, self.storage.root, self.storage.names, fields)[:16]
+
     def content(self, shards: Sequence[Indexed], split: Split, classes: Sequence[str]) -> str:
         """A digest of what is there and how it is read."""
         fields = type(self.format).__name__, list(vars(self.format).items())

@@ -4,12 +4,14 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
+from mcdal.pool.assemble import digest
 from mcdal.pool.base import Images, Positions, Quarantined
 from mcdal.pool.decode import BadImages
 from mcdal.pool.encoded import in_threads
@@ -47,18 +49,31 @@ class Encoded:
     def read(self, chosen: Positions) -> list[Bytes]:
         """In this order."""
         ids = [self.part.ids[i] for i in chosen.tolist()]
-        found: dict[str, Bytes] = {} if self._room is None else {**self._room.kept.get(ids)}
+        found = self._kept(ids, chosen)
         missing = np.array([i for i, id in enumerate(ids) if id not in found], dtype=np.int64)
         fetched: dict[int, dict[str, Bytes]] = {}
         for shard, here in self.by_shard(chosen[missing]):
             rows = missing[here]
             fetched[shard] = self._fetched(shard, [ids[i] for i in rows.tolist()], chosen[rows])
         self._check(list(fetched))
-        for images in fetched.values():
+        for shard, images in fetched.items():
             if self._room is not None:
-                self._room.kept.put({id: image for id, image in images.items() if image})
+                self._room.kept.put({f"{self._tags[shard]}{id}": image for id, image in images.items() if image})
             found |= images
         return [found[id] for id in ids]
+
+    def _kept(self, ids: list[str], positions: Positions) -> dict[str, Bytes]:
+        """Those that were read before, of shards that are as they were then."""
+        if self._room is None:
+            return {}
+        tags = [self._tags[i] for i in (np.searchsorted(self.part.starts, positions, "right") - 1).tolist()]
+        ids_of = {f"{tag}{id}": id for tag, id in zip(tags, ids, strict=True)}
+        return {ids_of[key]: image for key, image in self._room.kept.get(list(ids_of)).items()}
+
+    @cached_property
+    def _tags(self) -> list[str]:
+        """Of each shard and its stamp, by which its images are kept: what comes to the pool leaves the others where they are."""
+        return [f"{digest(shard.name, shard.stamp)[:12]}|" for shard in self.shards]
 
     def by_shard(self, chosen: Positions) -> Iterator[tuple[int, Positions]]:
         """Number of each shard, and which of `chosen` are in it."""
