@@ -235,3 +235,16 @@ def test_bytes_of_another_shard_of_the_same_layout_are_not_kept(digits, tmp_path
         shutil.copy2(tmp_path / "s0.parquet", path)
         for originals in (before, originals_of(campaign)):
             assert list(originals.each(ids)) == [plain[int(id.partition(":")[2])] for id in ids]
+
+
+def test_a_lance_table_that_is_opened_anew_is_not_taken_for_the_old_one(lance, digits, tmp_path):
+    """A look at one fragment opens it anew for all, and the others were looked at less than a minute ago."""
+    with opened(lance.again(tmp_path)) as campaign:
+        originals, asked = originals_of(campaign), campaign.ledger.open()
+        first, other = (min(of(f"fragment-{number}", asked)) for number in (0, 1))
+        assert originals.can_be_read(other)
+        shutil.rmtree(lance.root)
+        write_lance(lance.root, digits, 3 * EACH)
+        assert not originals.can_be_read(first)
+        with pytest.raises(PoolError, match="fragment-1 has changed while it was read"):
+            originals.open(other)

@@ -76,16 +76,20 @@ class LanceShards(Format):
     def stamp(self, storage: Storage, shard: str) -> str | None:
         with storage.reading():
             _kept.cache_clear()
-            table = open_table(storage)
-            fragment = table.get_fragment(int(shard.rpartition("-")[2]))
-        return "gone" if fragment is None else _found(fragment, self._fields(table)).stamp
+            return self._stamp(open_table(storage), shard)
 
     def stamp_after(self, storage: Storage, shard: str) -> str | None:
-        return None  # its files are never written twice, and a table is read as it was when it was opened
+        """Of the table that it was read from: it stays as it was when it was opened, but a look at a stamp opens it anew."""
+        with storage.reading():
+            return self._stamp(_kept(storage, os.getpid()), shard)
 
     def rows(self, stamp: str) -> str:
         """Of deleted rows nothing: the others keep their addresses."""
         return stamp.partition("-")[0]
+
+    def _stamp(self, table: Any, shard: str) -> str:
+        fragment = table.get_fragment(int(shard.rpartition("-")[2]))
+        return "gone" if fragment is None else _found(fragment, self._fields(table)).stamp
 
     def _fields(self, table: Any) -> frozenset[int]:
         """Numbers of the fields that are read: files of other columns may come without changing a shard."""
