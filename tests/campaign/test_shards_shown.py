@@ -83,6 +83,7 @@ def begun(digits, tmp_path_factory):
     return root, root.with_name("nulls campaign")
 
 
+@pytest.mark.sqlite
 def test_a_labeled_image_without_bytes_stops_no_export(begun, digits, tmp_path):
     shutil.copytree(begun[1], tmp_path / "c")
     with opened(tmp_path / "c") as campaign:
@@ -92,6 +93,7 @@ def test_a_labeled_image_without_bytes_stops_no_export(begun, digits, tmp_path):
         assert export(campaign, "csv", tmp_path / "out.csv").gone == ("s0:5",)
 
 
+@pytest.mark.sqlite
 def test_annotators_are_told_no_path_of_the_server(begun, tmp_path):
     root, _ = begun
     shutil.copytree(begun[1], tmp_path / "c")
@@ -110,6 +112,7 @@ def test_annotators_are_told_no_path_of_the_server(begun, tmp_path):
             (tmp_path / "s0.parquet").rename(root / "s0.parquet")
 
 
+@pytest.mark.sqlite
 def test_a_page_lists_nothing_inside_a_request(begun, tmp_path):
     shutil.copytree(begun[1], tmp_path / "c")
     with opened(tmp_path / "c") as campaign:
