@@ -153,4 +153,15 @@ copies = Table(
     Column("found_at", DateTime, nullable=False),
 )
 
+# Shards that people were asked about images of, as they were then: whatever lies there under another stamp is not what they saw.
+# Not in the cache, which may be removed.
+asked_shards = Table(
+    "asked_shards",
+    metadata,
+    _campaign(primary_key=True),
+    Column("shard", Words, primary_key=True),
+    Column("stamp", Words, nullable=False),
+    Column("gone_at", DateTime),  # when somebody said that it has gone; it may come back as it was
+)
+
 TABLES = (campaigns, campaign_classes, questions, people, invitations, answers, standing, leases)

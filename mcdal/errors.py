@@ -13,6 +13,10 @@ class PoolError(McdalError):
     """Images or labels that cannot be read as they are."""
 
 
+class MissingError(PoolError):
+    """What is looked for is not there, as whoever keeps it says."""
+
+
 class StoreError(McdalError):
     """The record of runs cannot be opened, read or written."""
 

@@ -52,6 +52,11 @@ def add_searched(connection: Connection) -> None:
         connection.execute(text("ALTER TABLE rounds ADD COLUMN searched JSON"))
 
 
+def add_asked_shards(connection: Connection) -> None:
+    """8: campaigns know which shards people were asked about, as they were then."""
+    campaign_tables.asked_shards.create(connection, checkfirst=True)
+
+
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     create_tables,
     index_by_run,
@@ -60,6 +65,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     add_campaigns,
     add_trials,
     add_searched,
+    add_asked_shards,
 )
 
 

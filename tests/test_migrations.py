@@ -72,6 +72,17 @@ def test_a_store_of_the_first_version_has_the_indices_of_today(tmp_path):
     store.close()
 
 
+def test_a_store_of_before_gets_the_table_of_shards_that_people_were_asked_about(tmp_path):
+    filled(tmp_path)
+    store = Store(tmp_path)
+    with store._database.write() as connection:
+        connection.execute(text("DROP TABLE asked_shards"))
+        connection.execute(text("UPDATE schema_version SET version = 7"))
+    store.close()
+    version, tables, _ = look(tmp_path)
+    assert version == len(migrations.MIGRATIONS) and "asked_shards" in tables
+
+
 @pytest.mark.parametrize(("step", "raised"), [(fail, ZeroDivisionError), (fail_in_sql, StoreError)])
 def test_a_step_that_fails_leaves_the_store_as_it_was(tmp_path, monkeypatch, step, raised):
     path = filled(tmp_path)

@@ -18,6 +18,7 @@ from mcdal.events import Listener, nobody
 from mcdal.groups import read_costs, read_groups
 from mcdal.pool.streaming.index import Index, Indexed
 from mcdal.pool.streaming.kinds import Kind, kind_in
+from mcdal.pool.streaming.listing import Terms
 from mcdal.pool.streaming.source import Shards
 from mcdal.pool.streaming.storage import Storage
 
@@ -119,7 +120,7 @@ def stock_of(asked: Asked, folder: Path, listen: Listener = nobody) -> Stock:
         relist=kind == "files",
     )  # fmt: skip
     place = shards.place(folder / "cache")
-    return ShardStock(place.index, shards.listed(place, ADVICE, listen), kind)
+    return ShardStock(place.index, shards.listed(place, Terms(shards.relist, True, ADVICE), listen), kind)
 
 
 def _holds_shards(folder: Path) -> bool:
@@ -149,7 +150,9 @@ def check_shards(campaign: Campaign, folder: Path, classes: Sequence[str], liste
     """Opens them as the trainer will, but for the audit: ids that come twice and images that are none are told now."""
     if campaign.kind is not None:
         source = shards_of(campaign, folder)
-        source.shards(tuple(classes)).open_unlabeled(folder / "cache", source.split, ADVICE, listen)
+        source.shards(tuple(classes)).open_unlabeled(
+            folder / "cache", source.split, Terms(campaign.kind == "files", True, ADVICE), listen
+        )
 
 
 def class_names(given: str) -> list[str]:
@@ -167,6 +170,12 @@ def notes(campaign: Campaign, images: int) -> Iterator[str]:
     """What whoever begins it should know."""
     if campaign.kind is not None:
         yield f"the images are read from where they lie ({campaign.kind}); labels that lie beside them are not read"
+        if campaign.kind in ("parquet", "lance") and campaign.id_column is None:
+            yield (
+                "images are told by file and row: a Parquet file or Lance table that is written anew, or compacted, is refused "
+                "once people were asked about it; --id-column names a column that tells them for good (begin again in another "
+                "folder)"
+            )
     if campaign.control and int(campaign.control * campaign.batch) == 0:
         yield (
             f"a batch of {campaign.batch} holds no image that is drawn at random, so the gain over random labeling stays "

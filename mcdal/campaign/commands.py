@@ -324,3 +324,5 @@ def relist(folder: Folder) -> None:
     for change in found.changes:
         typer.echo(change)
     typer.echo(f"{found.images[1]} images in shards, and {found.images[0]} before")
+    if found.withdrawn:
+        typer.echo(f"{found.withdrawn} images that have gone are asked about no more")

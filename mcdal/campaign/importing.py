@@ -10,6 +10,7 @@ from typing import TypeAlias
 from mcdal.campaign.definition import Opened
 from mcdal.campaign.door import Door
 from mcdal.campaign.ledger import Given, Question
+from mcdal.campaign.noting import note_shards
 from mcdal.campaign.originals import originals_of
 from mcdal.campaign.questions import OF_FILES
 from mcdal.errors import CampaignError
@@ -35,6 +36,7 @@ def import_labels(campaign: Opened, source: Path, by: str) -> int:
     before, round = campaign.ledger.progress().labels, campaign.ledger.last_round() or 0
     for first in range(0, len(given), AT_ONCE):
         part = given[first : first + AT_ONCE]
+        note_shards(campaign, [id for id, _ in part])
         campaign.ledger.ask([Question(id, round, 0, "given") for id, _ in part])
         answers = [Given(_key(by, id, name), id, "label", numbers[name]) for id, name in part]
         refused = [r.message for r in campaign.ledger.answer(person, answers) if r.status == "refused"]

@@ -7,6 +7,7 @@ from mcdal.campaign.definition import Opened
 from mcdal.campaign.draws import is_double, place
 from mcdal.campaign.fan_out import near_duplicates
 from mcdal.campaign.ledger import Arm, Question
+from mcdal.campaign.noting import note_shards
 from mcdal.campaign.progress import PICKED
 from mcdal.oracles.base import Oracle
 from mcdal.pool.base import Pool
@@ -44,6 +45,7 @@ class People(Oracle):
         # Those of a class that was added come first: it has waited, and each of them makes the next ones likelier.
         self._fan_out(ids)
         order = sorted(arms, key=lambda id: (arms[id] != "rare", self._place(id)))
+        note_shards(self._opened, order)
         self._ledger.ask(
             [Question(id, round, rank, arms[id], self._wanted(id, arms[id])) for rank, id in enumerate(order)]
         )

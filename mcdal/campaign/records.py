@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mcdal.campaign.definition import Opened
-from mcdal.campaign.originals import Originals, originals_of
+from mcdal.campaign.originals import originals_of
+from mcdal.campaign.originals_base import Originals
 from mcdal.campaign.rows import Labeled, did, labeled
 from mcdal.campaign.showing import Pictures
 from mcdal.errors import PoolError

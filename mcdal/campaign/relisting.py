@@ -3,28 +3,36 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from mcdal.campaign.asked_shards import asked_about, changed, missing, take
 from mcdal.campaign.definition import Opened
-from mcdal.campaign.shards import ADVICE, shards_of
+from mcdal.campaign.shards import ADVICE, CampaignShards, shards_of
 from mcdal.errors import CampaignError
 from mcdal.events import Listener, nobody
 from mcdal.pool.streaming.format import Found
-from mcdal.pool.streaming.index import Indexed, differences
+from mcdal.pool.streaming.index import Indexed
+from mcdal.pool.streaming.listing import Terms, differences
 from mcdal.pool.streaming.stored import Place
+
+BY_ROW = (
+    "which are told by their rows: their labels might become those of others. Put it back as it was; new images go into a new "
+    "file, and a campaign that is begun with --id-column tells images by their ids"
+)
 
 
 @dataclass(frozen=True)
 class Relisted:
-    """changes: in words. images: before, and now."""
+    """changes: in words. images: before, and now. withdrawn: asked about no more, as they have gone."""
 
     changes: tuple[str, ...]
     images: tuple[int, int]
+    withdrawn: int = 0
 
 
 def relist(campaign: Opened, listen: Listener = nobody) -> Relisted:
     """Lists what has come, changed or gone. Labels stay with their ids; what has gone is asked about no more.
 
-    CampaignError where there are no shards, and where labels would go to other images: those of a Parquet file without a column
-    of ids are told by their rows.
+    CampaignError where there are no shards, and where labels would go to other images: those of Parquet files and Lance tables
+    without a column of ids are told by their rows.
     """
     definition, cache = campaign.campaign, campaign.folder / "cache"
     if definition.kind is None:
@@ -35,26 +43,34 @@ def relist(campaign: Opened, listen: Listener = nobody) -> Relisted:
     shards = replace(source.shards(), relist=True)
     place = shards.place(cache)
     before = place.index.manifest() or []
-    found = place.format.find(place.storage, place.index.root, True, listen)
-    if definition.kind == "parquet" and definition.id_column is None:
-        _refuse_other_rows(campaign, place, before, found)
-    now = shards.listed(place, ADVICE, listen)
-    shards.stored(cache, source.split, listen)
-    return Relisted(tuple(differences(before, now)), (_images(before), _images(now)))
+    terms = Terms(True, True, ADVICE, lambda found: _refuse_other_rows(campaign, source, place, before, found))
+    shards.listed(place, shards.joining(place, cache, source.split, terms, listen), listen)
+    stored = source.stored(cache)
+    take(campaign.ledger, {shard.name: shard.stamp for shard in stored.shards})
+    waiting = campaign.ledger.open()
+    gone = set(waiting) - stored.known(waiting)
+    campaign.ledger.withdraw(sorted(gone))
+    now = stored.shards
+    return Relisted(tuple(differences(before, now)), (_images(before), _images(now)), len(gone))
 
 
-def _refuse_other_rows(campaign: Opened, place: Place, before: Sequence[Indexed], found: Sequence[Found]) -> None:
-    stamps = {shard.name: shard.stamp for shard in found}
-    for shard in before:
-        if stamps.get(shard.name, shard.stamp) == shard.stamp:
-            continue
-        asked = campaign.ledger.known(place.index.read(shard, ["sample_id"]).ids.to_pylist())
-        if asked:
-            raise CampaignError(
-                f"{place.storage.url(shard.name)} has changed, and people were asked about {len(asked)} of its images, which are "
-                "told by their rows: their labels might become those of others. Put it back as it was; new images go into a new "
-                "file, and a campaign that is begun with --id-column tells images by their ids"
-            )
+def _refuse_other_rows(
+    campaign: Opened, source: CampaignShards, place: Place, before: Sequence[Indexed], found: Sequence[Found]
+) -> None:
+    """A shard that has gone is no other image's; but the rows of a Lance table are elsewhere when it has been compacted."""
+    if not source.by_row:
+        return
+    asked = asked_about(campaign.ledger)
+    if others := changed(asked, found, place.format):
+        raise CampaignError(
+            f"{place.storage.url(others[0])} has changed, and people were asked about its images, {BY_ROW}"
+        )
+    known = {*asked, *(shard.name for shard in before)}
+    if source.kind == "lance" and (away := missing(asked, found)) and any(shard.name not in known for shard in found):
+        raise CampaignError(
+            f"{place.storage.root} was compacted or written anew: {away[0]} has gone, and people were asked about its images, "
+            f"{BY_ROW}"
+        )
 
 
 def _images(shards: Sequence[Indexed]) -> int:

@@ -28,6 +28,9 @@ SECONDS_TO_STOP = 30.0
 PATIENCE = (10.0, 600.0)
 """Seconds before a trainer that failed is begun again: at first, and at most; each time twice as many."""
 START = "from mcdal.cli import main; main()"
+ERROR = "error: "
+"""How the command line begins what went wrong; more lines may follow."""
+MOST_WORDS = 500
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
 
 
@@ -87,6 +90,7 @@ class Trainer:
     _not_before: float = 0.0
     _next_sweep: float = 0.0
     _before: tuple[int, int] = (0, 0)
+    _log_before: int = 0
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def watch(self) -> None:
@@ -160,6 +164,7 @@ class Trainer:
         )
         command = [sys.executable, "-P", "-c", START, "campaign", "train", str(self.campaign.folder)]
         with self._log.open("ab") as log:
+            self._log_before = log.tell()
             self._process = subprocess.Popen(
                 [*command, "--device", self.device], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,  # Ctrl-C is for the server, which tells it
@@ -173,9 +178,8 @@ class Trainer:
         wait = min(PATIENCE[0] * 2 ** min(self._failures - 1, 10), PATIENCE[1])
         self._not_before = time.monotonic() + wait
         self.beside.phase = "stopped"
-        self.beside.message = (
-            f"Training stopped: {last_words(self._log)} It is tried again in {wait:.0f} s; labels are safe."
-        )
+        said = last_words(self._log, self._log_before)
+        self.beside.message = f"Training stopped: {said} It is tried again in {wait:.0f} s; labels are safe."
 
 
 @contextmanager
@@ -191,10 +195,16 @@ def beside_people(campaign: Opened, device: str, beside: Beside, trains: bool = 
         thread.join(SECONDS_TO_STOP)
 
 
-def last_words(log: Path) -> str:
-    """The last line that says something."""
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1].removeprefix("error: ").rstrip(".") + "." if lines else "it said nothing."
+def last_words(log: Path, since: int = 0) -> str:
+    """The last error in one line, or the last line that says something. since: bytes of the log that others wrote."""
+    with log.open("rb") as file:
+        file.seek(since)
+        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    if not lines:
+        return "it said nothing."
+    begins = max((i for i, line in enumerate(lines) if line.startswith(ERROR)), default=len(lines) - 1)
+    said = "; ".join(lines[begins:]).removeprefix(ERROR)
+    return (said if len(said) <= MOST_WORDS else f"{said[:MOST_WORDS]}...").rstrip(".") + "."
 
 
 def _shown(host: str) -> str:

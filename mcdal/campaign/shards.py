@@ -1,5 +1,6 @@
 """Images in shards without labels as the pool of a campaign: read where they lie; a part of them is kept for the audit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -7,16 +8,21 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from mcdal.campaign.asked_shards import Asked, asked_about, changed, missing
 from mcdal.campaign.definition import Campaign
 from mcdal.campaign.images import told_so_far
+from mcdal.campaign.ledger import Ledger
+from mcdal.database import Database
 from mcdal.errors import PoolError
 from mcdal.events import Listener, nobody
 from mcdal.pool.assemble import chunks
 from mcdal.pool.base import Images, LabeledView, Pool, Source
 from mcdal.pool.conditions import Chosen
 from mcdal.pool.decode import MAX_PIXELS, BadImages
+from mcdal.pool.streaming.format import Found
 from mcdal.pool.streaming.index import MANIFEST
 from mcdal.pool.streaming.kinds import Kind
+from mcdal.pool.streaming.listing import Terms, not_as_they_were
 from mcdal.pool.streaming.source import Shards
 from mcdal.pool.streaming.split import Split
 from mcdal.pool.streaming.stored import Stored
@@ -64,7 +70,7 @@ class CampaignShards(Source):
 
     def open(self, cache: Path, listen: Listener = nobody) -> Pool:
         classes, labels = told_so_far(self.store, self.campaign)
-        made = self.shards(classes).open_unlabeled(cache, self.split, ADVICE, listen)
+        made = self.shards(classes).open_unlabeled(cache, self.split, self._terms(cache), listen)
         if not len(made) or not len(made.test.images):
             counts = f"{len(made)} images to pick from and {len(made.test.images)} for the audit"
             raise PoolError(f"{self.data}: {counts}: add images")
@@ -88,9 +94,34 @@ class CampaignShards(Source):
             scanners=self.scanners, relist=self.kind == "files",
         )  # fmt: skip
 
-    def stored(self, cache: Path) -> Stored:
-        """The images as they lie."""
-        return self.shards().stored(cache, self.split)
+    @property
+    def by_row(self) -> bool:
+        """Whether ids are rows of a shard: in one that is written anew they are those of other images."""
+        return self.kind in ("parquet", "lance") and self.id_column is None
+
+    def stored(self, cache: Path, lists: bool = True) -> Stored:
+        """The images as they lie. PoolError where they are not listed, and it does not list them."""
+        return self.shards().stored(cache, self.split, self._terms(cache) if lists else None)
+
+    def _terms(self, cache: Path) -> Terms:
+        """New shards are taken in. Those that people were asked about must be what they were then, whatever the cache knows."""
+        place = self.shards().place(cache)
+
+        def look(found: Sequence[Found]) -> None:
+            asked = self._asked()
+            said = [f"{name} has changed" for name in changed(asked, found, place.format)]
+            said += [f"{name} is missing" for name in missing(asked, found)]
+            if said:
+                raise not_as_they_were(place.storage, said, ADVICE)
+
+        return Terms(self.kind == "files", True, ADVICE, look)
+
+    def _asked(self) -> dict[str, Asked]:
+        database = Database(self.store, create=False)
+        try:
+            return asked_about(Ledger(database, self.campaign))
+        finally:
+            database.close()
 
     def manifest(self, cache: Path) -> Path:
         """The file that is written anew whenever shards have come, changed or gone."""

@@ -12,7 +12,8 @@ from typing import Literal
 from PIL import Image
 
 from mcdal.campaign.definition import Opened
-from mcdal.campaign.originals import File, Originals, originals_of
+from mcdal.campaign.originals import originals_of
+from mcdal.campaign.originals_base import File, Originals
 from mcdal.errors import PoolError
 from mcdal.pool.decode import FORMATS, MAX_PIXELS, odd, to_plain, upright
 
@@ -23,6 +24,10 @@ AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 SMALL_BYTES = 1 << 21
 AT_ONCE = 2
 """Images that are decoded at the same time: each may take as much memory as its pixels."""
+
+
+class TooLargeError(PoolError):
+    """An image that is never decoded: whoever labels may know it."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,9 @@ class Pictures:
         self._decoding = threading.Semaphore(AT_ONCE)
 
     @classmethod
-    def of(cls, campaign: Opened) -> "Pictures":
-        return cls(originals_of(campaign), campaign.folder / "cache" / "shown")
+    def of(cls, campaign: Opened, lists: bool = True) -> "Pictures":
+        """lists: as in `originals_of`."""
+        return cls(originals_of(campaign, lists), campaign.folder / "cache" / "shown")
 
     def is_there(self, id: str) -> bool:
         """Whether it can be shown now."""
@@ -79,7 +85,7 @@ class Pictures:
         except PoolError:
             raise
         except Image.DecompressionBombError as error:
-            raise PoolError(f"the image {id!r} has too many pixels to be shown") from error
+            raise TooLargeError(f"the image {id!r} has too many pixels to be shown") from error
         except Exception as error:
             raise PoolError(f"the image {id!r} cannot be shown: {error or type(error).__name__}") from error
 
@@ -120,5 +126,5 @@ def _opened(file: File, id: str) -> Image.Image:
         image = Image.open(file, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise PoolError(f"{id} has {image.width}x{image.height} pixels, too many to be shown")
+        raise TooLargeError(f"{id} has {image.width}x{image.height} pixels, too many to be shown")
     return image

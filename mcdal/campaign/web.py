@@ -1,5 +1,6 @@
 """The page of a campaign over HTTP: who comes in by an invitation gets images, gives answers, takes them back."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,10 +19,11 @@ from mcdal.campaign.definition import Opened
 from mcdal.campaign.door import SESSION, Door, Person
 from mcdal.campaign.ledger import LEASE, Given, Ledger, Question
 from mcdal.campaign.progress import PICKED, accuracy, finished_rounds
-from mcdal.campaign.showing import Pictures, Size
+from mcdal.campaign.showing import Pictures, Size, TooLargeError
 from mcdal.campaign.sign_in import sign_in_page
 from mcdal.errors import CampaignError, McdalError, PoolError
 
+LOG = logging.getLogger(__name__)
 MOST_BYTES = 256 * 1024
 """Of a request: 200 answers with long ids are a tenth of it."""
 MOST_AWAY = 200
@@ -209,7 +211,7 @@ class Site:
         self.ledger: Ledger = campaign.ledger
         self.guesses = campaign.campaign.guesses  # asked of the store once, not for every image
         self.door = Door(self.ledger, campaign.secret)
-        self.pictures = Pictures.of(campaign)
+        self.pictures = Pictures.of(campaign, lists=False)  # whoever trains lists
         self.files = {f.name: f.read_text(encoding="utf-8") for f in files("mcdal.campaign").joinpath("page").iterdir()}
         self.cookie = f"mcdal_{campaign.identity}"  # browsers share cookies between the ports of a host
         self._signed = URLSafeSerializer(campaign.secret, salt="image")
@@ -246,7 +248,7 @@ class Site:
         }
 
     def items(self, person: Person, wanted: Next) -> list[dict[str, Any]]:
-        """Images that cannot be seen now are passed over. PoolError where there is nothing else: the disk may be away."""
+        """Images that cannot be seen now are passed over. UnwelcomeError where there is nothing else: the disk may be away."""
         guessed = None
         if wanted.grid:
             common = self.ledger.guesses(person.person_id) if self.guesses else []
@@ -267,7 +269,9 @@ class Site:
         if wanted.count == 0:
             self.ledger.next(person.person_id, 0, wanted.held)
         if away and not there:
-            raise PoolError(f"{len(away)} images cannot be read now: is the folder of the images there?")
+            raise UnwelcomeError(
+                503, "unavailable", f"{len(away)} images cannot be read now: is the folder of the images there?"
+            )
         return [self.item(q, self.ledger.said(person.person_id, q.sample_id)) for q in there]
 
     def item(self, question: Question, given: Any) -> dict[str, Any]:
@@ -292,8 +296,11 @@ class Site:
             shown = self.pictures.show(id, size)
         except BadSignature:
             raise UnwelcomeError(404, "not_found", "There is no such image.") from None
-        except PoolError as error:
+        except TooLargeError as error:
             raise UnwelcomeError(404, "no_image", str(error)) from error
+        except PoolError as error:
+            LOG.warning("%s", error)  # with paths and advice that are not for those who label
+            raise UnwelcomeError(404, "no_image", f"The image {id!r} cannot be shown now.") from error
         return Response(shown.content, media_type=shown.media_type, headers=FOR_EVER)
 
 
@@ -324,4 +331,8 @@ async def _not_understood(_: Request, error: Exception) -> Response:
 
 async def _in_words(_: Request, error: Exception) -> Response:
     """What the store says, such as a full disk: the page keeps its answers and tries again."""
-    return JSONResponse({"error": "unavailable", "message": str(error)}, 503)
+    message = str(error)
+    if isinstance(error, PoolError):
+        LOG.warning("%s", error)
+        message = "The images cannot be read now: the page tries again."
+    return JSONResponse({"error": "unavailable", "message": message}, 503)

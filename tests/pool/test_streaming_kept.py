@@ -1,6 +1,8 @@
 """The room for encoded images on the disk: bounded, shared, worth nothing when it is lost."""
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import layouts
@@ -76,3 +78,32 @@ def test_row_groups_are_read_once_while_there_is_room(tmp_path: Path, monkeypatc
     bare = Shards(str(tmp_path / "d"), test_share=0.0, cache_gib=0.0).open(tmp_path / "cache")
     list(bare.images.batches([np.array([1, 50])], torch.device("cpu")))
     assert asked == [1, 1]
+
+
+def test_what_is_kept_stays_when_other_shards_come_or_change(tmp_path: Path) -> None:
+    root, cache = tmp_path / "pool", tmp_path / "cache"
+    root.mkdir()
+    for shard in range(2):
+        write_shard(root, shard, shard)
+    shards = Shards(str(root), label_column=None, classes=["a", "b"], relist=True)
+    first = shards.open(cache)
+    first.images.read(first.position("s0:1"))
+    first.images.read(first.position("s1:1"))
+    (one,) = cache.glob("encoded-*.sqlite")
+    before = rows_of(one)
+    write_shard(root, 1, 5)
+    write_shard(root, 2, 2)
+    second = shards.open(cache)
+    assert second.images.read(second.position("s1:1")).float().mean() == 5
+    assert second.images.read(second.position("s0:1")).float().mean() == 0
+    assert list(cache.glob("encoded-*.sqlite")) == [one] and before < rows_of(one)
+
+
+def write_shard(root: Path, shard: int, grey: int) -> None:
+    images = [layouts.encoded(np.full((4, 4), grey, np.uint8)) for _ in range(4)]
+    layouts.write_parquet(root / f"s{shard}.parquet", images, {})
+
+
+def rows_of(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {id for (id,) in connection.execute("SELECT id FROM kept")}

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Callable
 
 from mcdal.errors import PoolError
 from mcdal.pool.base import Quarantined
@@ -10,9 +11,13 @@ from mcdal.pool.streaming.index import Index, record_of
 
 
 class Aside:
-    """Of one shard. Those that earlier readings found are known from the beginning."""
+    """Of one shard. Those that earlier readings found are known from the beginning.
 
-    def __init__(self, index: Index, shard: str, stamp: str, bad_images: BadImages):
+    check: raises where the shard is not what it was, so that nothing is kept of another one's images.
+    """
+
+    def __init__(self, index: Index, shard: str, stamp: str, bad_images: BadImages, check: Callable[[], None]):
+        self._check = check
         self._index, self._shard, self._refuse = index, shard, bad_images == "refuse"
         self._file = record_of(shard, stamp, "aside")
         self._lock = threading.Lock()
@@ -47,6 +52,7 @@ class Aside:
         with self._lock:
             if len(self._found) == self._saved or self._index.carried:
                 return
+            self._check()
             merged = self._read() | self._found
             self._index.root.write(self._file, json.dumps(merged, sort_keys=True).encode())
             self._saved = len(self._found)

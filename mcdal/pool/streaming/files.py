@@ -16,7 +16,7 @@ from mcdal.pool.assemble import digest
 from mcdal.pool.decode import EXTENSIONS
 from mcdal.pool.streaming.format import Bytes, Entries, Format, Found, Part
 from mcdal.pool.streaming.split import is_test
-from mcdal.pool.streaming.storage import Storage, told
+from mcdal.pool.streaming.storage import RELIST, Storage, told
 from mcdal.pool.streaming.walking import check_name
 
 DEPTH = 64
@@ -78,8 +78,7 @@ class FileShards(Format):
         for id, image, size in zip(part.ids, images, part.places[:, 0].tolist(), strict=True):
             if len(image) != size:
                 raise PoolError(
-                    f"{storage.url(id)} has {len(image)} bytes, and had {size} when it was listed: put it back as it was, or "
-                    "start anew with --set source.relist=true"
+                    f"{storage.url(id)} has {len(image)} bytes, and had {size} when it was listed: {RELIST}"
                 )
             yield image
 

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from mcdal.pool.streaming.frame import Frame
 from mcdal.pool.streaming.index import Index
 from mcdal.pool.streaming.storage import Storage
 from mcdal.pool.streaming.sums import summed
+from mcdal.pool.streaming.unchanged import check_unchanged
 
 PIECE = 8
 """Images that one thread decodes at a time."""
@@ -35,6 +37,10 @@ class Reader:
     frame: Frame
     threads: int
 
+    def checking(self, shard: str, stamp: str) -> Callable[[], None]:
+        """What raises a PoolError where the shard has another stamp than this by now."""
+        return partial(check_unchanged, self.storage, self.format, shard, stamp)
+
 
 class StreamedImages(Images):
     """Batches in the order of the shard are read ahead of their use, once, in bounded memory; others at random.
@@ -45,6 +51,7 @@ class StreamedImages(Images):
     def __init__(self, reader: Reader, part: Part, aside: Aside):
         self.ids = tuple(part.ids)
         self._reader, self._part, self._aside = reader, part, aside
+        self._check = reader.checking(part.shard, part.stamp)
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:
@@ -58,6 +65,7 @@ class StreamedImages(Images):
     def _decoded(self, positions: Iterable[Positions]) -> Iterator[UInt8[np.ndarray, "b h w c"]]:
         try:
             yield from decoded(read_ahead(self._encoded(positions), BATCHES_AHEAD), self._decode, self._reader.threads)
+            self._check()
         finally:
             self._aside.save()
 
@@ -86,7 +94,7 @@ class StreamedImages(Images):
     def _stream(self, first: int) -> Iterator[Bytes]:
         rest = self._some(np.arange(first, len(self.ids)))
         images = self._reader.format.stream(self._reader.storage, rest)
-        return images if first else summed(self._reader.index, rest, images)
+        return images if first else summed(self._reader.index, rest, images, self._check)
 
     def _some(self, rows: Positions) -> Part:
         part = self._part

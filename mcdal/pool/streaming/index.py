@@ -8,27 +8,19 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt64
 
-from mcdal.errors import PoolError
-from mcdal.events import Listener
 from mcdal.hashes import hashed
 from mcdal.pool.assemble import digest
-from mcdal.pool.streaming.format import Entries, Format, Found, Places
+from mcdal.pool.streaming.format import Entries, Found, Places
 from mcdal.pool.streaming.storage import Storage
 
 VERSION = 2
 MANIFEST = "shards.parquet"
-NAMED = 10
-ADVICE = (
-    "put them back as they were, or start anew with --set source.relist=true; runs that began on the old ones do not go on with "
-    "others"
-)
 
 
 @dataclass(frozen=True)
@@ -142,72 +134,6 @@ class Index:
                  "labels": pa.string(), "classes": pa.list_(pa.string())}  # fmt: skip
         pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(kinds)), sink, compression="zstd")
         self.root.write(MANIFEST, sink.getvalue())
-
-
-def update(
-    index: Index, storage: Storage, format: Format, threads: int, again: bool, listen: Listener,
-    new: bool = False, advice: str = ADVICE,
-) -> list[Indexed]:  # fmt: skip
-    """All shards of the index, listed where they are not. PoolError for shards that are not as they were.
-
-    again: what has changed is listed anew instead. new: shards that have come are listed, and refused no more. advice: what is
-    said of those that are refused.
-    """
-    found = format.find(storage, index.root, again, listen)
-    if not found:
-        raise PoolError(f"{storage.root}: no shard found; see docs/shards.md for what is read")
-    before = index.manifest() or []
-    changes = differences(before, found) if before else []
-    if not again and (refused := differences(before, found, not new) if changes else []):
-        raise _changed(storage, refused, advice)
-    there = index.listed() if before else frozenset()  # whoever makes room may have removed some
-    known = {shard.name: shard for shard in before if file_of(shard.name, shard.stamp) in there}
-    if before and not changes and len(known) == len(before):
-        return before
-
-    def listed(shard: Found) -> Indexed:
-        kept = known.get(shard.name)
-        if kept is not None and kept.stamp == shard.stamp:
-            return kept
-        return index.seen(shard) or index.write(shard, format.scan(storage, shard, index.root), format.place)
-
-    made: dict[str, Indexed] = {}
-    with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
-        waiting = [pool.submit(listed, shard) for shard in found]
-        try:
-            for done, future in enumerate(as_completed(waiting)):
-                listen("prepare", done=done, total=len(found), what=f"listing shards of {storage.name}")
-                shard = future.result()
-                made[shard.name] = shard
-        except BaseException:
-            for future in waiting:
-                future.cancel()
-            raise
-    shards = [made[shard.name] for shard in found]
-    index.write_manifest(shards)
-    return shards
-
-
-def differences(before: Sequence[Indexed], now: Sequence[Found | Indexed], new: bool = True) -> list[str]:
-    """What has changed since, a sentence each. new: shards that have come are told too."""
-    then, found = {shard.name: shard for shard in before}, {shard.name: shard for shard in now}
-    said = [f"{name} has changed" for name in then if name in found and found[name].stamp != then[name].stamp]
-    said += [f"{name} is missing" for name in then if name not in found]
-    return said + [f"{name} is new" for name in found if new and name not in then]
-
-
-def _changed(storage: Storage, changes: list[str], advice: str) -> PoolError:
-    more = [f"... and {len(changes) - NAMED} more"] if len(changes) > NAMED else []
-    lines = [f"  {line}" for line in (*changes[:NAMED], *more)]
-    return PoolError(
-        "\n".join(
-            [
-                f"{storage.root}: {len(changes)} shards are not as they were when they were listed",
-                *lines,
-                advice,
-            ]
-        )
-    )
 
 
 def file_of(shard: str, stamp: str) -> str:

@@ -13,7 +13,7 @@ from mcdal.events import Listener
 from mcdal.pool.assemble import digest
 from mcdal.pool.streaming.format import Bytes, Entries, Format, Found, Part, check_labels
 from mcdal.pool.streaming.parquet import check_columns, encoded
-from mcdal.pool.streaming.storage import Storage
+from mcdal.pool.streaming.storage import RELIST, Storage
 
 ROWS = 32
 _first_process: list[int] = []
@@ -76,8 +76,19 @@ class LanceShards(Format):
     def stamp(self, storage: Storage, shard: str) -> str | None:
         with storage.reading():
             _kept.cache_clear()
-            table = open_table(storage)
-            fragment = table.get_fragment(int(shard.rpartition("-")[2]))
+            return self._stamp(open_table(storage), shard)
+
+    def stamp_after(self, storage: Storage, shard: str) -> str | None:
+        """Of the table that it was read from: it stays as it was when it was opened, but a look at a stamp opens it anew."""
+        with storage.reading():
+            return self._stamp(_kept(storage, os.getpid()), shard)
+
+    def rows(self, stamp: str) -> str:
+        """Of deleted rows nothing: the others keep their addresses."""
+        return stamp.partition("-")[0]
+
+    def _stamp(self, table: Any, shard: str) -> str:
+        fragment = table.get_fragment(int(shard.rpartition("-")[2]))
         return "gone" if fragment is None else _found(fragment, self._fields(table)).stamp
 
     def _fields(self, table: Any) -> frozenset[int]:
@@ -127,7 +138,7 @@ def _fragment(storage: Storage, shard: str) -> Any:
     """Of the table as it was when a stamp was last looked at."""
     fragment = _kept(storage, os.getpid()).get_fragment(int(shard.rpartition("-")[2]))
     if fragment is None:
-        raise PoolError(f"{storage.root} has no {shard} any more: the table was rewritten; give source.relist=true")
+        raise PoolError(f"{storage.root} has no {shard} any more: the table was rewritten: {RELIST}")
     return fragment
 
 
@@ -135,7 +146,8 @@ def _found(fragment: Any, wanted: frozenset[int]) -> Found:
     files = [file for file in fragment.data_files() if wanted & set(file.fields)]
     gone = fragment.deletion_file()
     size = sum(file.file_size_bytes or 0 for file in files)
-    return Found(f"fragment-{fragment.fragment_id}", size, digest([file.path for file in files], gone)[:16])
+    stamp = digest([file.path for file in files], None)[:16]
+    return Found(f"fragment-{fragment.fragment_id}", size, stamp if gone is None else f"{stamp}-{digest(gone)[:8]}")
 
 
 def _indices(rows: np.ndarray) -> Any:

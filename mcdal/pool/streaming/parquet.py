@@ -13,7 +13,7 @@ from mcdal.errors import PoolError
 from mcdal.events import Listener
 from mcdal.pool.shards import class_names
 from mcdal.pool.streaming.format import Bytes, Entries, Format, Found, Part, Places, check_labels
-from mcdal.pool.streaming.storage import Storage
+from mcdal.pool.streaming.storage import RELIST, Storage
 
 ROWS = 32
 """Rows that are turned into Python's bytes at once."""
@@ -98,7 +98,11 @@ def _footer(storage: Storage, shard: str, stamp: str) -> Any:
     import pyarrow.parquet
 
     with storage.open(shard, ahead=False) as raw:
-        return pyarrow.parquet.read_metadata(raw)
+        footer = pyarrow.parquet.read_metadata(raw)
+    now = storage.now(shard).stamp
+    if now != stamp:
+        raise PoolError(f"{storage.url(shard)} has changed since it was listed ({stamp} then, {now} now): {RELIST}")
+    return footer
 
 
 def _by_group(places: Places) -> Iterator[tuple[int, Int[np.ndarray, " rows"]]]:

@@ -16,6 +16,7 @@ from mcdal.pool.streaming.format import Part
 from mcdal.pool.streaming.images import Reader, StreamedImages
 from mcdal.pool.streaming.index import Indexed, file_of
 from mcdal.pool.streaming.split import Split
+from mcdal.pool.streaming.storage import RELIST
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +40,12 @@ class StoredShards(Sharded):
         if now is not None and now != shard.stamp:
             raise PoolError(
                 f"the shard {reader.storage.url(shard.name)} has changed since the pool was opened ({shard.stamp} then, "
-                f"{now} now): put it back as it was, or start anew with --set source.relist=true"
+                f"{now} now): {RELIST}"
             )
         listed = reader.index.read(known)
         rows = np.flatnonzero(~self.split.test(shard.name, listed.hashes))
         ids = tuple(listed.ids.take(rows).to_pylist())
-        aside = Aside(reader.index, shard.name, shard.stamp, self.bad_images)
+        aside = Aside(reader.index, shard.name, shard.stamp, self.bad_images, reader.checking(shard.name, shard.stamp))
         images = StreamedImages(reader, Part(shard.name, shard.stamp, ids, listed.places[rows]), aside)
         nothing = np.empty(0, dtype=np.int64)
         return Pool(

@@ -1,7 +1,7 @@
 """Pools that are not copied: shards on a disk or in a bucket, listed once and read where they lie."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -18,10 +18,11 @@ from mcdal.pool.streaming.classes import check_labels, find_classes
 from mcdal.pool.streaming.format import Format
 from mcdal.pool.streaming.frame import Frame
 from mcdal.pool.streaming.images import Reader
-from mcdal.pool.streaming.index import ADVICE, VERSION, Index, Indexed, update
+from mcdal.pool.streaming.index import VERSION, Index, Indexed
 from mcdal.pool.streaming.joined import Joined, join
 from mcdal.pool.streaming.kept import Kept
 from mcdal.pool.streaming.kinds import Names, format_of
+from mcdal.pool.streaming.listing import Terms, update
 from mcdal.pool.streaming.shards import StoredShards
 from mcdal.pool.streaming.split import Split, is_test
 from mcdal.pool.streaming.statistics import Looks, Sample, recorded
@@ -79,7 +80,8 @@ class Shards(Source):
     def open(self, cache: Path, listen: Listener = nobody) -> Pool:
         self._check()
         place = self.place(cache)
-        shards = tuple(update(place.index, place.storage, place.format, self.scanners, self.relist, listen))
+        terms = Terms(self.relist)
+        shards = tuple(update(place.index, place.storage, place.format, self.scanners, listen, terms))
         by_shard = any(is_test(shard.name) and shard.labels != "none" for shard in shards)
         split = Split(self.test_share, self.split_seed, by_shard)
         with_labels = check_labels(shards, split)
@@ -96,33 +98,48 @@ class Shards(Source):
         storage, format = format_of(self.kind, storage, names)
         return Place(storage, format, Index(self._index_root(storage, format, Path(cache))))
 
-    def open_unlabeled(self, cache: Path, split: Split, advice: str, listen: Listener = nobody) -> Pool:
+    def open_unlabeled(self, cache: Path, split: Split, terms: Terms, listen: Listener = nobody) -> Pool:
         """What people label: `split` says which images test a model. No label is read, and those of the test are -1.
 
-        `classes` may become more without anything being read anew. Shards that have come are taken in; advice: what is said of
-        others that are not as they were.
+        `classes` may become more without anything being read anew.
         """
         self._check()
         place = self.place(cache)
-        shards = self.listed(place, advice, listen)
+        shards = self.listed(place, self.joining(place, cache, split, terms, listen), listen)
         content = place.content(shards, split, ())
         return self._opened(place, shards, split, tuple(self.classes), content, False, cache, listen)
 
-    def listed(self, place: Place, advice: str, listen: Listener = nobody) -> tuple[Indexed, ...]:
-        """All shards of now, new ones among them. PoolError for those that are not as they were, and where there is no image."""
-        shards = update(
-            place.index, place.storage, place.format, self.scanners, self.relist, listen, new=True, advice=advice
-        )
+    def listed(self, place: Place, terms: Terms, listen: Listener = nobody) -> tuple[Indexed, ...]:
+        """All shards of now. PoolError for those that are not as they were, and where there is no image."""
+        shards = update(place.index, place.storage, place.format, self.scanners, listen, terms)
         check_labels(shards, Split(0.0, self.split_seed, False))
         return tuple(shards)
 
-    def stored(self, cache: Path, split: Split, listen: Listener = nobody) -> Stored:
-        """The images of `open_unlabeled` as they lie, by the index as it was left; it is made where there is none."""
+    def stored(self, cache: Path, split: Split, terms: Terms | None, listen: Listener = nobody) -> Stored:
+        """The images of `open_unlabeled` as they lie, by the index as it was left.
+
+        Where there is none it is made on these terms; PoolError where there are no terms.
+        """
         place = self.place(cache)
-        shards = tuple(place.index.manifest() or self.listed(place, ADVICE, listen))
+        there = place.index.manifest()
+        if there is None:
+            if terms is None:
+                raise PoolError("the images are being listed: wait until that is done")
+            there = list(self.listed(place, self.joining(place, cache, split, terms, listen), listen))
+        shards = tuple(there)
         key = place.stamps(place.content(shards, split, ()), shards)
         joined = self._joined(place, shards, split, (), key, cache, listen)
-        return Stored(place, shards, joined, lambda: self._room(place, shards, key, cache, listen))
+        return Stored(place, shards, joined, lambda: self._room(place, shards, cache, listen))
+
+    def joining(self, place: Place, cache: Path, split: Split, terms: Terms, listen: Listener) -> Terms:
+        """No list takes the place of another one that cannot be joined: an id that comes twice leaves all as it was."""
+
+        def check(shards: Sequence[Indexed]) -> None:
+            terms.check(shards)
+            key = place.stamps(place.content(shards, split, ()), shards)
+            self._joined(place, shards, split, (), key, cache, listen)
+
+        return replace(terms, check=check)
 
     def _opened(
         self, place: Place, shards: tuple[Indexed, ...], split: Split, classes: tuple[str, ...], content: str,
@@ -138,7 +155,7 @@ class Shards(Source):
         reader = Reader(place.storage, place.format, place.index, frame, reading.threads)
         fingerprint = digest(content, settings, self.bad_images, looks.sample)
         opened = _Opened(self, place.storage.name, classes, reader, split, looks, fingerprint)
-        return opened.pool(joined, shards, with_labels, self._room(place, shards, stamps, cache, listen))
+        return opened.pool(joined, shards, with_labels, self._room(place, shards, cache, listen))
 
     def _check(self) -> None:
         if not 0 <= self.test_share < 1:
@@ -161,12 +178,12 @@ class Shards(Source):
         name = f"joined-{place.storage.name}-{stamps}"
         return join(place.index, shards, split, classes, Path(cache), name, listen)
 
-    def _room(self, place: Place, shards: Sequence[Indexed], stamps: str, cache: Path, listen: Listener) -> Room | None:
+    def _room(self, place: Place, shards: Sequence[Indexed], cache: Path, listen: Listener) -> Room | None:
         """Where single images cost little, nothing is kept."""
         limit = int(self.cache_gib * 2**30)
         if not limit or (place.storage.local is not None and not place.format.dear):
             return None
-        path = Path(cache) / f"encoded-{place.storage.name}-{stamps}.sqlite"
+        path = Path(cache) / f"encoded-{place.storage.name}-{place.key}.sqlite"
         return Room(Kept(path, limit, listen), neighbours=sum(shard.bytes for shard in shards) < limit)
 
 

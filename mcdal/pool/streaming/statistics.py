@@ -17,6 +17,7 @@ from mcdal.pool.streaming.format import Format, Part
 from mcdal.pool.streaming.index import Index, Indexed
 from mcdal.pool.streaming.joined import JoinedPart
 from mcdal.pool.streaming.storage import Storage
+from mcdal.pool.streaming.unchanged import check_unchanged
 
 IMAGES, SHARDS, AT_ONCE = 2_048, 32, 64
 """Images that are looked at, and the shards they are from: one image may cost the reading of its whole row group."""
@@ -59,6 +60,7 @@ class Sample:
 
     def _decoded(self, part: Part) -> tuple[str, list[UInt8[np.ndarray, "h w c"] | Bad]]:
         images = self.format.fetch(self.storage, part)
+        check_unchanged(self.storage, self.format, part.shard, part.stamp)
         found = [self.decoder.decode(image) for image in images]
         pixels = [image if isinstance(image, Bad) else image.pixels for image in found]
         return digest(part.ids, *(image or b"" for image in images)), pixels

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from mcdal.errors import McdalError, PoolError
+from mcdal.errors import McdalError, MissingError, PoolError
 from mcdal.pool.encoded import in_threads
 from mcdal.pool.streaming.walking import check_name, files_below, plain
 from mcdal.writing import write_atomically
@@ -28,6 +28,7 @@ STAMPS = ("ETag", "etag", "generation", "md5Hash", "Last-Modified", "LastModifie
 BLOCK = 8 << 20
 """Bytes that are read ahead of a file that is read from its beginning to its end."""
 WHERE = "set source.data (of a campaign --images) to where the shards lie"
+RELIST = "put it back as it was, or list it anew (a run with --set source.relist=true, a campaign with `mcdal campaign relist`)"
 TRIES = 4
 ASKED_AT_ONCE = 8
 LOOKED_AT = 5_000
@@ -106,7 +107,7 @@ class Storage:
         if self.local is None:
             return bool(self.system().isdir(self.url(name)))
         if not (self.local / name).exists():
-            raise PoolError(f"{self.url(name)} does not exist: {WHERE}")
+            raise MissingError(f"{self.url(name)} does not exist: {WHERE}")
         return (self.local / name).is_dir()
 
     def _found(self, suffix: str) -> Iterable[StoredFile]:
@@ -207,8 +208,10 @@ class Storage:
             yield
         except McdalError:
             raise
-        except FileNotFoundError:
-            raise PoolError(f"{self.url(name)} does not exist: {WHERE}") from None
+        except FileNotFoundError as error:
+            if self._silent(error):
+                raise PoolError(f"{self.url(name)} cannot be read: {plain(_cause(error))}") from error
+            raise MissingError(f"{self.url(name)} does not exist: {WHERE}") from None
         except PermissionError as error:
             advice = "change its permissions" if self.local is not None else "see docs/shards.md for credentials"
             raise PoolError(f"{self.url(name)} may not be read ({plain(error)}): {advice}") from None
@@ -219,6 +222,12 @@ class Storage:
             if self.local is not None:
                 raise
             raise PoolError(f"{self.url(name)} cannot be read: {type(error).__name__}: {plain(error)}") from error
+
+    def _silent(self, error: FileNotFoundError) -> bool:
+        """Whether a web server did not say that the file is not there: fsspec takes any failure for that, one to connect too."""
+        cause = error.__cause__
+        told = cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", 0) in (404, 410)
+        return self.root.startswith("http") and not told
 
     def system(self) -> Any:
         """fsspec's file system. PoolError names the extra that a protocol needs."""
@@ -237,6 +246,10 @@ class Storage:
     def path_of(self, name: str) -> str:
         """As the file system itself writes it."""
         return str(self.system()._strip_protocol(self.url(name))).rstrip("/")
+
+
+def _cause(error: Exception) -> Exception:
+    return error.__cause__ if isinstance(error.__cause__, Exception) else error
 
 
 def again(work: Callable[[], Result]) -> Result:

@@ -26,6 +26,12 @@ class Place:
     format: Format
     index: Index
 
+    @property
+    def key(self) -> str:
+        """A digest of where it lies and how it is read, whichever shards there are."""
+        fields = type(self.format).__name__, list(vars(self.format).items())
+        return digest(VERSION, self.storage.root, self.storage.names, fields)[:16]
+
     def content(self, shards: Sequence[Indexed], split: Split, classes: Sequence[str]) -> str:
         """A digest of what is there and how it is read."""
         fields = type(self.format).__name__, list(vars(self.format).items())
@@ -66,6 +72,15 @@ class Stored:
         if (none := next((id for id in ids if id not in found), None)) is not None:
             raise self._gone(none)
         return [found[id] for id in ids]
+
+    def shards_of(self, ids: Sequence[str]) -> list[Indexed]:
+        """The shards that hold any of these."""
+        numbers = {
+            number
+            for part, positions in zip(self._parts, self._positions(ids), strict=True)
+            for number, _ in part.by_shard(positions[positions >= 0])
+        }
+        return [self.shards[number] for number in sorted(numbers)]
 
     def shard_of(self, id: str) -> Indexed:
         return self.shards[self._where(id)[1]]

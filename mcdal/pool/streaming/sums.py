@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from mcdal.errors import PoolError
 from mcdal.pool.streaming.format import Bytes, Part
 from mcdal.pool.streaming.index import Index, record_of
 
 
-def summed(index: Index, part: Part, images: Iterable[Bytes]) -> Iterator[Bytes]:
+def summed(index: Index, part: Part, images: Iterable[Bytes], check: Callable[[], None]) -> Iterator[Bytes]:
     """The images as they come. PoolError with the last of them where they are not those of the first reading.
+
+    check: raises where the shard's stamp is another one by now.
 
     A stamp tells what the store knows; this tells of bytes that changed without its knowing.
     """
@@ -19,6 +21,7 @@ def summed(index: Index, part: Part, images: Iterable[Bytes]) -> Iterator[Bytes]
         hasher.update(b"-" if image is None else len(image).to_bytes(8, "little"))
         hasher.update(image or b"")
         if number == len(part):
+            check()
             _compare(index, part, hasher.hexdigest())
         yield image
 

@@ -1,14 +1,17 @@
 """All images of a pool in shards, read at random: for training, and for people."""
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
+from mcdal.pool.assemble import digest
 from mcdal.pool.base import Images, Positions, Quarantined
 from mcdal.pool.decode import BadImages
 from mcdal.pool.encoded import in_threads
@@ -19,7 +22,9 @@ from mcdal.pool.streaming.index import Indexed, record_of
 from mcdal.pool.streaming.joined import JoinedPart
 from mcdal.pool.streaming.kept import Kept
 from mcdal.pool.streaming.storage import Storage
+from mcdal.pool.streaming.unchanged import check_unchanged
 
+CHECKED_AT_ONCE = 8
 BATCHES_AT_ONCE = 2
 """Batches that are fetched at the same time."""
 
@@ -44,12 +49,31 @@ class Encoded:
     def read(self, chosen: Positions) -> list[Bytes]:
         """In this order."""
         ids = [self.part.ids[i] for i in chosen.tolist()]
-        found: dict[str, Bytes] = {} if self._room is None else {**self._room.kept.get(ids)}
+        found = self._kept(ids, chosen)
         missing = np.array([i for i, id in enumerate(ids) if id not in found], dtype=np.int64)
+        fetched: dict[int, dict[str, Bytes]] = {}
         for shard, here in self.by_shard(chosen[missing]):
             rows = missing[here]
-            found |= self._fetched(shard, [ids[i] for i in rows.tolist()], chosen[rows])
+            fetched[shard] = self._fetched(shard, [ids[i] for i in rows.tolist()], chosen[rows])
+        self._check(list(fetched))
+        for shard, images in fetched.items():
+            if self._room is not None:
+                self._room.kept.put({f"{self._tags[shard]}{id}": image for id, image in images.items() if image})
+            found |= images
         return [found[id] for id in ids]
+
+    def _kept(self, ids: list[str], positions: Positions) -> dict[str, Bytes]:
+        """Those that were read before, of shards that are as they were then."""
+        if self._room is None:
+            return {}
+        tags = [self._tags[i] for i in (np.searchsorted(self.part.starts, positions, "right") - 1).tolist()]
+        ids_of = {f"{tag}{id}": id for tag, id in zip(tags, ids, strict=True)}
+        return {ids_of[key]: image for key, image in self._room.kept.get(list(ids_of)).items()}
+
+    @cached_property
+    def _tags(self) -> list[str]:
+        """Of each shard and its stamp, by which its images are kept: what comes to the pool leaves the others where they are."""
+        return [f"{digest(shard.name, shard.stamp)[:12]}|" for shard in self.shards]
 
     def by_shard(self, chosen: Positions) -> Iterator[tuple[int, Positions]]:
         """Number of each shard, and which of `chosen` are in it."""
@@ -58,18 +82,23 @@ class Encoded:
             yield shard, np.flatnonzero(shard_of == shard)
 
     def _fetched(self, number: int, ids: list[str], positions: Positions) -> dict[str, Bytes]:
-        """From the store; kept, if there is room for it."""
+        """From the store: these, and what comes with them if there is room for it."""
         shard, (first, last) = self.shards[number], self.part.starts[number : number + 2].tolist()
         part = Part(shard.name, shard.stamp, ids, self.part.places[positions])
-        if self._room is None:
-            return dict(zip(ids, self._format.fetch(self._storage, part), strict=True))
-        if self._room.neighbours:
+        if self._room is not None and self._room.neighbours:
             all_places = np.asarray(self.part.places[first:last])
             rows = np.union1d(self._format.neighbours(self._storage, part, all_places), positions - first)
             part = Part(shard.name, shard.stamp, [self.part.ids[first + i] for i in rows.tolist()], all_places[rows])
-        found = dict(zip(part.ids, self._format.fetch(self._storage, part), strict=True))
-        self._room.kept.put({id: image for id, image in found.items() if image})
-        return found
+        return dict(zip(part.ids, self._format.fetch(self._storage, part), strict=True))
+
+    def _check(self, numbers: list[int]) -> None:
+        """After the reading. PoolError where one of these shards is another one by now; of a store several are asked at once."""
+
+        def check(number: int) -> None:
+            check_unchanged(self._storage, self._format, self.shards[number].name, self.shards[number].stamp)
+
+        threads = 1 if self._storage.local is not None else min(CHECKED_AT_ONCE, len(numbers))
+        deque(in_threads(check, numbers, threads), maxlen=0)
 
 
 class WholeImages(Images):
@@ -122,7 +151,8 @@ class Asides:
     def of(self, shard: Indexed) -> Aside:
         with self._lock:
             if shard.name not in self._of:
-                self._of[shard.name] = Aside(self._reader.index, shard.name, shard.stamp, self._bad_images)
+                check = self._reader.checking(shard.name, shard.stamp)
+                self._of[shard.name] = Aside(self._reader.index, shard.name, shard.stamp, self._bad_images, check)
             return self._of[shard.name]
 
     @property
