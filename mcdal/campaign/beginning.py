@@ -17,7 +17,8 @@ from mcdal.errors import CampaignError
 from mcdal.events import Listener, nobody
 from mcdal.groups import read_costs, read_groups
 from mcdal.pool.streaming.index import Index, Indexed
-from mcdal.pool.streaming.kinds import Kind, kind_in
+from mcdal.pool.streaming.kind import Kind
+from mcdal.pool.streaming.kinds import kind_in
 from mcdal.pool.streaming.listing import Terms
 from mcdal.pool.streaming.source import Shards
 from mcdal.pool.streaming.storage import Storage

@@ -14,7 +14,7 @@ from mcdal.campaign_tables import campaigns
 from mcdal.checked import at_least
 from mcdal.database import Database
 from mcdal.errors import CampaignError, ConfigError
-from mcdal.pool.streaming.kinds import Kind
+from mcdal.pool.streaming.kind import Kind
 
 SCALES = ("full", "small")
 PATHS = ("groups", "costs")

@@ -21,7 +21,7 @@ from mcdal.pool.conditions import Chosen
 from mcdal.pool.decode import MAX_PIXELS, BadImages
 from mcdal.pool.streaming.format import Found
 from mcdal.pool.streaming.index import MANIFEST
-from mcdal.pool.streaming.kinds import Kind
+from mcdal.pool.streaming.kind import Kind
 from mcdal.pool.streaming.listing import Terms, not_as_they_were
 from mcdal.pool.streaming.source import Shards
 from mcdal.pool.streaming.split import Split

@@ -12,7 +12,6 @@ from typing import Literal
 from PIL import Image
 
 from mcdal.campaign.definition import Opened
-from mcdal.campaign.originals import originals_of
 from mcdal.campaign.originals_base import File, Originals
 from mcdal.errors import PoolError
 from mcdal.pool.decode import FORMATS, MAX_PIXELS, odd, to_plain, upright
@@ -46,6 +45,8 @@ class Pictures:
     @classmethod
     def of(cls, campaign: Opened, lists: bool = True) -> "Pictures":
         """lists: as in `originals_of`."""
+        from mcdal.campaign.originals import originals_of  # with torch, which a page of others does without
+
         return cls(originals_of(campaign, lists), campaign.folder / "cache" / "shown")
 
     def is_there(self, id: str) -> bool:

@@ -1,7 +1,6 @@
 """Images that are asked about and have gone from the folder, or are back in it."""
 
 from mcdal.campaign.definition import Opened
-from mcdal.campaign.originals import originals_of
 
 FEW_GONE = 0.05
 """Of the open images, and three at least: so many may have been removed by somebody; more are a disk that is away."""
@@ -13,6 +12,8 @@ def sweep(campaign: Opened) -> str:
     Nothing is withdrawn while the folder, or much of it, cannot be seen: a disk may be away for a minute. Of shards somebody has
     said that they have gone.
     """
+    from mcdal.campaign.originals import originals_of  # with torch, which whoever only imports this does without
+
     originals = originals_of(campaign)
     ledger, waiting = campaign.ledger, campaign.ledger.open()
     gone = [id for id in waiting if not originals.is_there(id)]

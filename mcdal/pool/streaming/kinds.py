@@ -1,17 +1,15 @@
 """Which kind of shards lies in a place."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 from mcdal.errors import PoolError
 from mcdal.pool.streaming.files import FileShards
 from mcdal.pool.streaming.format import Format
+from mcdal.pool.streaming.kind import Kind
 from mcdal.pool.streaming.lance import LanceShards
 from mcdal.pool.streaming.parquet import ParquetShards
 from mcdal.pool.streaming.storage import Storage
 from mcdal.pool.streaming.tars import TarShards
-
-Kind: TypeAlias = Literal["auto", "parquet", "tar", "lance", "files"]
 
 
 @dataclass(frozen=True)
