@@ -9,6 +9,7 @@ from benchmarks import clustering, million, scores, wide_selection
 from benchmarks.side_by_side import Check
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "score", [s if s == "discrepancy" else pytest.param(s, marks=pytest.mark.slow) for s in scores.OURS]
 )
@@ -17,6 +18,7 @@ def test_scores_are_compared_with_every_candidate(score):
     assert found.value > 0 and all(name in found.detail for name in scores.CANDIDATES[score])
 
 
+@pytest.mark.slow
 def test_choosing_the_largest():
     found = scores.top_checks(500, 2, peer=False)
     assert [isinstance(c, Check) and c.value > 0 for c in found] == [True, True]

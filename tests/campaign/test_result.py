@@ -287,6 +287,7 @@ def test_before_a_round_is_trained_there_is_nothing_to_export(played, tmp_path):
         round_model(campaign, device="cpu")
 
 
+@pytest.mark.slow
 def test_through_an_encoder_of_ones_own(played, tmp_path):
     """The graph holds the encoder; weights alone do not bring its code, and say so."""
     (tmp_path / "flat.py").write_text(ENCODER)

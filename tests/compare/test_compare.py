@@ -106,6 +106,7 @@ def test_the_first_round_of_a_seed_is_trained_once(file):
     assert len(set(starts.values())) == (4 if commit().endswith("+") else 1)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_and_ends_the_same(file):
     out, whole = file.parent / "killed", file.parent / "whole"
     words = [

@@ -364,6 +364,7 @@ def test_what_cannot_be_is_told(more, said, tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.rglob("*.npy"))
 
 
+@pytest.mark.slow
 def test_killed_while_encoding_and_continued_is_the_same_run(mine, tmp_path):
     """Real processes: features and results are those of a run that nobody stopped."""
     environment = {**os.environ, "PYTHONPATH": str(Path(training.__file__).parents[1])}
