@@ -4,20 +4,18 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.passes import heads_on
 from mcdal.device import Numerics
 from mcdal.models.base import Model
 from mcdal.models.probe import Probe
 from mcdal.passes import Measured, measure_shards, top_of
 from mcdal.pool.base import ArrayImages, LabeledView, Pool
 from mcdal.pool.sharded import Shard, Sharded
-from mcdal.schedule import Optimization
-from mcdal.strategies.base import Setting, Strategy
-from mcdal.strategies.mcdal import MCDAL
+from mcdal.strategies.base import Strategy
 
 NUMERICS = Numerics(torch.device("cpu"), "float32", channels_last=False, compile=False)
 BATCH = 4_096
@@ -49,17 +47,10 @@ class Features(Sharded):
 
 
 def network(sharded: Features, channels: int) -> tuple[Model, Strategy]:
-    """A head and MCDAL's two, as they are built: what they have learned does not change what they cost."""
+    """A head and MCDAL's two."""
     torch.manual_seed(0)
     model = NUMERICS.place(Probe().build(sharded.classes, channels, (1, 1)))
-    strategy = MCDAL()
-    task = sharded.pool(sharded.shards[0]).task
-    strategy.attach(model, task, Setting(Optimization(), channels, (1, 1), 1, NUMERICS.place, _no_batches))
-    return model, strategy
-
-
-def _no_batches(_labeled: bool, _purpose: str, _first: int) -> Any:
-    raise AssertionError("nothing is trained here")
+    return model, heads_on(model, sharded.pool(sharded.shards[0]), NUMERICS)
 
 
 def scored(sharded: Features, channels: int, folder: Path) -> Measured:

@@ -86,12 +86,17 @@ def pool_of(rows: list[tuple[str, np.ndarray]]) -> Pool:
 
 
 def network(pool: Pool) -> tuple[Model, Strategy]:
-    """As it is built, with MCDAL's heads: what it has learned does not change what it costs."""
+    """As it is built, with MCDAL's heads."""
     torch.manual_seed(0)
     model = NUMERICS.place(ResNet().build(10, 3, (32, 32)))
+    return model, heads_on(model, pool, NUMERICS)
+
+
+def heads_on(model: Model, pool: Pool, numerics: Numerics) -> Strategy:
+    """MCDAL's, as they are built: what they have learned does not change what they cost."""
     strategy = MCDAL()
-    strategy.attach(model, pool.task, Setting(Optimization(), 3, (32, 32), 1, NUMERICS.place, _no_batches))
-    return model, strategy
+    strategy.attach(model, pool.task, Setting(Optimization(), *pool.shape, 1, numerics.place, _no_batches))
+    return strategy
 
 
 def _no_batches(_labeled: bool, _purpose: str, _first: int) -> Any:

@@ -23,15 +23,13 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from benchmarks.passes import heads_on
 from benchmarks.side_by_side import RESULTS, Check, record
 from mcdal.device import Numerics
 from mcdal.measuring import measure
 from mcdal.models.torchvision import Torchvision
 from mcdal.pool.base import ArrayImages, LabeledView, Pool
 from mcdal.pool.streaming.source import Shards
-from mcdal.schedule import Optimization
-from mcdal.strategies.base import Setting
-from mcdal.strategies.mcdal import MCDAL
 
 SIZE, BATCH, ROWS_A_GROUP = 224, 64, 100
 NUMERICS = Numerics(torch.device("cpu"), "float32", channels_last=True, compile=False)
@@ -146,8 +144,7 @@ def forward(folder: Path, cache: Path, images: int, repetitions: int) -> list[Ch
     memory = in_memory(pool, held)
     torch.manual_seed(0)
     model = NUMERICS.place(Torchvision("resnet18").build(2, 3, (SIZE, SIZE)))
-    strategy = MCDAL()
-    strategy.attach(model, pool.task, Setting(Optimization(), 3, (SIZE, SIZE), 1, NUMERICS.place, _no_batches))
+    strategy = heads_on(model, pool, NUMERICS)
     seconds = [
         timed(lambda: measure(model, memory, {}, strategy, numerics=NUMERICS, batch_size=BATCH))
         for _ in range(repetitions)
@@ -161,10 +158,6 @@ def in_memory(pool: Pool, x: torch.Tensor) -> Pool:
     images = ArrayImages(tuple(map(str, range(len(x)))), x.permute(0, 2, 3, 1).contiguous().numpy())
     nothing = np.empty(0, dtype=np.int64)
     return replace(pool, images=images, test=LabeledView(images, nothing, nothing), sharded=None)
-
-
-def _no_batches(_labeled: bool, _purpose: str, _first: int) -> torch.Tensor:
-    raise AssertionError("nothing is trained here")
 
 
 def timed(work: Callable[[], object]) -> float:
