@@ -235,11 +235,20 @@ class _Kept(_Blocks):
             self._k[part, : part.stop] = tile
             self._k[: part.start, part] = tile[:, : part.start].T
 
+    def _summed(
+        self, where: Positions, columns: Tensor | None, low: Tensor, high: Tensor | None
+    ) -> Float[np.ndarray, " m"]:
+        if columns is None or high is None:
+            return super()._summed(where, columns, low, high)
+        found = torch.zeros(len(self._rows), dtype=torch.float64)
+        for part in chunks(len(columns), TILE[0]):
+            k = self._k.index_select(0, columns[part])  # k(x, y) = k(y, x), and rows lie side by side in memory
+            torch.minimum(k, high[part, None], out=k)
+            found += self._weight[columns[part]] @ k.sub_(low[part, None]).clamp_min_(0)
+        return found.numpy()[where] / len(self._rows)
+
     def _tile(self, where: Tensor, columns: Tensor, there: Tensor) -> Float[Tensor, "m t"]:
-        first, last = int(columns[0]), int(columns[-1])
-        if last - first + 1 == len(columns):
-            return self._k[:, first : last + 1].index_select(0, where)
-        return self._k.index_select(0, where).index_select(1, columns)
+        return self._k[:, int(columns[0]) : int(columns[-1]) + 1].index_select(0, where)
 
 
 def _refreshed(bound: Float[np.ndarray, " n"], kernel: _Kernel) -> int:
