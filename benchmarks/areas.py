@@ -26,6 +26,11 @@ CIFAR-10 from scratch takes some four minutes a run, with the strategies that ar
     ... areas.py cifar10_scratch --data CIFAR_FOLDER --seeds 0-2 \\
         --strategies random margin entropy badge core_set mcdal mcdal_posthoc
 
+The same with a larger network that learns all labels, on a GPU, where several runs share it best by CUDA's multi-process service:
+
+    ... areas.py cifar10_gpu --device cuda --workers 8 --data CIFAR_FOLDER --seeds 0-2 \\
+        --strategies random margin entropy badge core_set mcdal mcdal_posthoc
+
 CamVid at its small scale is judged by mean IoU, with the strategies that are named; `--all` adds Random's value with all labels.
 
     ... areas.py camvid --data CAMVID --seeds 0-2 --strategies random entropy mcdal "mcdal: compared by pixel" --all --work FOLDER
@@ -108,6 +113,7 @@ ABLATIONS: dict[str, tuple[str, Mapping[str, str]]] = {
 OF_ONE_FOLDER: Mapping[str, Callable[[Path], Config]] = {
     "fashion": recipes.fashion,
     "cifar10_scratch": recipes.cifar10_scratch,
+    "cifar10_gpu": recipes.cifar10_gpu,
     "cifar10_frozen": recipes.cifar10_frozen,
     "cifar10_frozen_tenth": recipes.cifar10_frozen_tenth,
     "fashion_frozen": recipes.fashion_frozen,

@@ -11,6 +11,7 @@ from PIL import Image
 from mcdal import Augment, Config, Pool, Protocol, Source, Training
 from mcdal.encoders.efficientnet_lite0 import EfficientNetLite0
 from mcdal.events import Listener, nobody
+from mcdal.models.resnet import ResNet
 from mcdal.models.small import SmallConv
 from mcdal.pool.base import ArrayImages, LabeledView
 from mcdal.pool.caltech101 import FOLDER, Caltech101
@@ -68,6 +69,17 @@ def cifar10_scratch(data: Path) -> Config:
     small = cifar10(data, "small")
     training = replace(small.training, batch_size=64, unlabeled_batch_size=64)
     return replace(small, training=training, protocol=Protocol(start=1_000, budget=1_000, rounds=5), gallery=0)
+
+
+def cifar10_gpu(data: Path) -> Config:
+    """The same start and budgets for a GPU, with a training that learns all labels: a ResNet-18 of width 32, 4,000 steps of batch 128.
+
+    Not compiled: that takes longer than a round.
+    """
+    full = cifar10(data)
+    training = replace(full.training, epochs=20, steps_per_epoch=200, compile=False)
+    protocol = Protocol(start=1_000, budget=1_000, rounds=5)
+    return replace(full, model=ResNet(depth=18, width=32), training=training, protocol=protocol, gallery=0)
 
 
 ENCODED = EfficientNetLite0(size=96)
