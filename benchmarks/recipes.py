@@ -72,7 +72,7 @@ def cifar10_scratch(data: Path) -> Config:
 
 
 def cifar10_gpu(data: Path) -> Config:
-    """The same start and budgets for a GPU, with a training that learns all labels: a ResNet-18 of width 32, 4,000 steps of batch 128.
+    """The same start and budgets for a GPU: a ResNet-18 of width 32, 4,000 steps of batch 128, in which it learns all labels.
 
     Not compiled: that takes longer than a round.
     """
