@@ -27,6 +27,7 @@ from gpu_round import reached
 
 from mcdal.command import Command
 from mcdal.compare.asked import commands, entries, seeds
+from mcdal.errors import McdalError
 from mcdal.plan import Plan
 from mcdal.store import Store
 
@@ -50,10 +51,14 @@ def main() -> None:
     given = parser.parse_args()
     if given.before is not None and not (given.work / "mcdal.db").exists():
         shutil.copytree(given.before, given.work, dirs_exist_ok=True)
-    if given.minutes:
-        compare(given)
     of = Command(given.recipe, given.data, scale=given.scale)
-    plans = [plan for _, plan in commands(of, entries(given.strategies), seeds(given.seeds))]
+    try:
+        plans = [plan for _, plan in commands(of, entries(given.strategies), seeds(given.seeds))]
+    except McdalError as error:
+        sys.exit(str(error))
+    code = compare(given) if given.minutes else 0
+    if not (given.work / "mcdal.db").exists():
+        sys.exit(code or f"nothing was played in {given.work}")
     keep(plans, given.work, given.keep)
     runs = standing(plans, given.work)
     for run in runs:
@@ -64,10 +69,14 @@ def main() -> None:
     if given.result:
         told = {"command": "python benchmarks/gpu_compare.py", "date": datetime.date.today().isoformat(), "runs": runs}
         given.result.write_text(json.dumps(told, indent=1) + "\n")
+    sys.exit(code)
 
 
-def compare(given: argparse.Namespace) -> None:
-    """`mcdal compare` until the minutes are over; what is under way then stops at its last checkpoint."""
+def compare(given: argparse.Namespace) -> int:
+    """`mcdal compare` until the minutes are over; what is under way then stops at its last checkpoint.
+
+    Gives its exit code, or 0 where it was stopped.
+    """
     words = {
         "--strategies": given.strategies, "--seeds": given.seeds, "--data": given.data, "--scale": given.scale,
         "--out": given.work, "--device": given.device, "--workers": given.workers,
@@ -75,13 +84,13 @@ def compare(given: argparse.Namespace) -> None:
     options = [str(word) for pair in words.items() if pair[1] is not None for word in pair]
     process = subprocess.Popen([sys.executable, "-m", "mcdal", "compare", given.recipe, *options])
     with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-        process.wait(60 * given.minutes)
-        return
+        return process.wait(60 * given.minutes)
     process.send_signal(signal.SIGINT)
     try:
         process.wait(SECONDS_TO_STOP)
     except subprocess.TimeoutExpired:
         process.kill()
+    return 0
 
 
 def keep(plans: list[Plan], work: Path, to: Path) -> None:

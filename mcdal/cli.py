@@ -179,6 +179,12 @@ def compare(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of all runs: --set protocol.budget=100."),
     ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vary", metavar="FIELD=A,B", help="Play all of it with each of these: --vary protocol.budget=50,100."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     workers: Annotated[
         int | None,
@@ -213,7 +219,7 @@ def compare(
     import json as json_module
 
     from mcdal.command import Command
-    from mcdal.compare.asked import entries
+    from mcdal.compare.asked import entries, variations
     from mcdal.compare.asked import seeds as read_seeds
     from mcdal.compare.compare import compare as play
     from mcdal.compare.compare import missing
@@ -224,23 +230,26 @@ def compare(
     with stoppable():
         recipe, strategies = of_figure(recipe, strategies)
         of = Command(recipe, data, None, encoder, 0, scale, tuple(settings or ()))
-        asked = entries(strategies), read_seeds(seeds)
+        asked, varied = (entries(strategies), read_seeds(seeds)), variations(vary or [])
         if dry_run:
-            for line, counts in missing(of, *asked, out):
+            for line, counts in missing(of, *asked, out, varied):
                 typer.echo(json_module.dumps(counts) if json else line)
             return
         cluster = cluster_of(on, workers, cpus, gpus)
         found = play(
-            of, *asked, out, device=device, workers=workers, on=cluster, database=database, quiet=quiet, as_json=json
-        )
+            of, *asked, out, varied=varied, device=device, workers=workers, on=cluster, database=database, quiet=quiet,
+            as_json=json,
+        )  # fmt: skip
         for strategy, words in found.shown:
             typer.echo(
                 json_module.dumps({"event": "shown", "strategy": strategy, "text": words})
                 if json
                 else f"{strategy}: {words}"
             )
+        if found.done and not found.shown and len(asked[0]) > 1:
+            typer.echo("no difference is told: it would be one to random, which is not among the strategies", err=True)
         if found.done:
-            page = write_report(out, [cell.plan.run_id for cell in found.done])
+            page = write_report(out, [cell.plan.run_id for cell in found.done], excluded=found.excluded)
             typer.echo(f"report: {page}", err=True)
     if found.failed:
         typer.echo(

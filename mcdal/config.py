@@ -43,6 +43,8 @@ class Protocol:
     """Share of each later batch that `easy` picks, if there is one."""
     rare: float = 0.0
     """Share of each later batch that `rare` picks at most, if there is one."""
+    start_seed: int | None = None
+    """Draws the start set in place of the run's seed, so that start sets and initial weights can be varied apart."""
 
     def __post_init__(self) -> None:
         for name in ("start", "budget"):
@@ -60,6 +62,8 @@ class Protocol:
             raise ConfigError("protocol.total: give protocol.start and protocol.budget as numbers of samples beside it")
         if self.near is not None and not 0 < self.near <= 1:
             raise ConfigError(f"protocol.near = {self.near}: give a cosine above 0 and up to 1, such as 0.97")
+        if self.start_seed is not None and self.start_seed < 0:
+            raise ConfigError(f"protocol.start_seed = {self.start_seed}: give 0 or more, or null for the run's seed")
         for name in ("control", "easy", "rare"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"protocol.{name} = {getattr(self, name)}: give a share of at least 0 and below 1")

@@ -51,6 +51,9 @@ class Plan:
 
     def seed_of(self, purpose: str, round: int) -> int:
         """The same for every strategy of a seed, so that rounds with equal labels train equal models."""
+        start = self.config.protocol.start_seed
+        if start is not None and purpose == "select" and round == 0:
+            return stream(start, purpose, round)
         return stream(self.seed, purpose, round)
 
 
@@ -82,14 +85,18 @@ def run_id(recipe: str, scale: str, strategy: str, seed: int, overrides: Mapping
     refused when a run continues.
     """
     plain = [_plain(recipe), *([_plain(scale)] if scale != "full" else []), _plain(strategy)]
+    if found := deciding(overrides):
+        plain.append(hashlib.sha256(json.dumps(dict(sorted(found.items()))).encode()).hexdigest()[:8])
+    return "-".join([*plain, f"s{seed}"])
+
+
+def deciding(overrides: Mapping[str, str]) -> dict[str, str]:
+    """Those that can change a result. Of features that there are some, of weights the file's name."""
     given = {"features": "given"} if overrides.get("features", "null") != "null" else {}
     for path in ("weights", "encoder.weights"):
         if overrides.get(path, "null") != "null":
             given[path] = Path(overrides[path]).name
-    deciding = {path: text for path, text in overrides.items() if path not in WITHOUT_EFFECT} | given
-    if deciding:
-        plain.append(hashlib.sha256(json.dumps(dict(sorted(deciding.items()))).encode()).hexdigest()[:8])
-    return "-".join([*plain, f"s{seed}"])
+    return {path: text for path, text in overrides.items() if path not in WITHOUT_EFFECT} | given
 
 
 def _plain(name: str) -> str:

@@ -1,12 +1,14 @@
 """What a comparison is asked for: `--strategies mcdal,random,mcdal[heads=4] --seeds 0-4`, as one command a cell."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mcdal.command import Command
 from mcdal.errors import ConfigError
-from mcdal.plan import Plan
+from mcdal.plan import Plan, decisive
+from mcdal.settings import to_json
 
 MOST_SEEDS = 10_000
 """A range of more is a slip of the keyboard."""
@@ -49,25 +51,53 @@ def seeds(text: str) -> list[int]:
     return sorted(found)
 
 
-def commands(of: Command, sides: Sequence[Entry], seeds: Sequence[int]) -> list[tuple[Command, Plan]]:
+def variations(texts: Sequence[str]) -> list[tuple[str, ...]]:
+    """`protocol.budget=10,20`, given any number of times: every combination, as settings. One without any where none is given."""
+    made: list[tuple[str, ...]] = [()]
+    for text in texts:
+        path, _, values = text.partition("=")
+        found = [value.strip() for value in _split(values)]
+        if len(found) < 2 or len(set(found)) < len(found):
+            raise ConfigError(f"--vary {text}: write FIELD=A,B with different values, such as protocol.budget=50,100")
+        made = [(*before, f"{path.strip()}={value}") for before in made for value in found]
+    return made
+
+
+def commands(
+    of: Command, sides: Sequence[Entry], seeds: Sequence[int], varied: Sequence[tuple[str, ...]] = ((),)
+) -> list[tuple[Command, Plan]]:
     """Every cell, seed by seed. `of` says all the rest. ConfigError before anything runs where one of them cannot be."""
     made: list[tuple[Command, Plan]] = []
-    sides_of: dict[str, str] = {}
+    of_run: dict[str, str] = {}
+    of_config: dict[tuple[int, str], str] = {}
     for seed in seeds:
-        for side in sides:
-            settings = (*of.settings, *(f"strategy.{setting}" for setting in side.settings))
-            command = replace(of, strategy=side.strategy, seed=seed, settings=settings)
-            try:
-                plan = command.plan()
-            except ConfigError as error:
-                raise ConfigError(f"{side.title}: {error}") from error
-            if plan.run_id in sides_of:
-                raise ConfigError(
-                    f"{sides_of[plan.run_id]} and {side.title} are the same run, {plan.run_id}: name it once"
-                )
-            sides_of[plan.run_id] = side.title
-            made.append((command, plan))
+        for settings in varied:
+            for side in sides:
+                command = _command(of, side, seed, settings)
+                plan = _plan(command, side, of)
+                content = seed, json.dumps(decisive(to_json(plan.config)), sort_keys=True)
+                before = of_run.setdefault(plan.run_id, side.title), of_config.setdefault(content, side.title)
+                if before[0] != side.title:
+                    raise ConfigError(f"{before[0]} and {side.title} are the same run, {plan.run_id}: name it once")
+                if before[1] != side.title:
+                    raise ConfigError(
+                        f"{before[1]} and {side.title} are the same, since one sets defaults: name it once"
+                    )
+                made.append((command, plan))
     return made
+
+
+def _command(of: Command, side: Entry, seed: int, settings: Sequence[str]) -> Command:
+    own = (f"strategy.{setting}" for setting in side.settings)
+    return replace(of, strategy=side.strategy, seed=seed, settings=(*of.settings, *settings, *own))
+
+
+def _plan(command: Command, side: Entry, of: Command) -> Plan:
+    try:
+        return command.plan()
+    except ConfigError as error:
+        replace(of, settings=()).plan()  # where no strategy is at fault, it says so itself
+        raise ConfigError(f"{side.title}: {error}") from error
 
 
 def _entry(part: str, text: str) -> Entry:

@@ -1,7 +1,7 @@
 """One run of a comparison, and where it stands."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,10 +15,14 @@ State = Literal["waiting", "running", "done", "failed"]
 
 @dataclass
 class Cell:
-    """A run that is wanted. value: its headline metric of the last finished round. why: how it failed."""
+    """A run that is wanted. value: its headline metric of the last finished round. why: how it failed.
+
+    varied: fields that not all cells have alike, beside the strategy's.
+    """
 
     command: Command
     plan: Plan
+    varied: Collection[str] = ()
     state: State = "waiting"
     rounds_done: int = 0
     labels: int = 0
@@ -34,9 +38,11 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """Of its line in the table: the strategy and what is set on it."""
+        """Of its line in the table: the strategy, what is set on it, and what is varied."""
         changed = [
-            f"{k.removeprefix('strategy.')}={v}" for k, v in self.plan.overrides.items() if k.startswith("strategy.")
+            f"{k.removeprefix('strategy.')}={v}"
+            for k, v in self.plan.overrides.items()
+            if k.startswith("strategy.") or k in self.varied
         ]
         return self.plan.strategy_name + (f"[{','.join(changed)}]" if changed else "")
 

@@ -14,6 +14,7 @@ from mcdal.compare.play import play
 from mcdal.compare.players import Players
 from mcdal.compare.processes import Processes, default_workers
 from mcdal.database import Database
+from mcdal.environment import commit
 from mcdal.plan import same_recipe
 from mcdal.report.experiments import experiments
 from mcdal.report.queries import read_runs
@@ -38,19 +39,24 @@ class Compared:
     def failed(self) -> list[Cell]:
         return [cell for cell in self.cells if cell.state == "failed"]
 
+    @property
+    def excluded(self) -> list[str]:
+        """What the comparison lacks, a sentence a cell."""
+        return [f"{cell.title}, seed {cell.plan.seed}, is not here: it failed ({cell.why})." for cell in self.failed]
+
 
 def compare(
-    of: Command, sides: Sequence[Entry], seeds: Sequence[int], out: Path, *, device: str = "auto",
-    workers: int | None = None, on: Cluster | None = None, database: str | None = None,
+    of: Command, sides: Sequence[Entry], seeds: Sequence[int], out: Path, *, varied: Sequence[tuple[str, ...]] = ((),),
+    device: str = "auto", workers: int | None = None, on: Cluster | None = None, database: str | None = None,
     quiet: bool = False, as_json: bool = False,
 ) -> Compared:  # fmt: skip
     """Plays every strategy of `sides` with every seed, but for what is done, in the store of `out`.
 
-    workers: processes at once; by default one a processor, or one on an accelerator. on: plays them as tasks of a Ray cluster
-    instead. database: URL of the one that keeps the rows of `out` from now on. ConfigError before anything runs where a cell
-    cannot be. A run that fails does not stop the others.
+    varied: settings of all runs, each combination of which is played. workers: processes at once; by default one a processor,
+    or one on an accelerator. on: plays them as tasks of a Ray cluster instead. database: URL of the one that keeps the rows of
+    `out` from now on. ConfigError before anything runs where a cell cannot be. A run that fails does not stop the others.
     """
-    cells = [Cell(command, plan) for command, plan in commands(of, sides, seeds)]
+    cells = _cells(of, sides, seeds, varied)
     if database is not None:
         Database(out, url=database).close()
     _note_done(cells, out)
@@ -61,7 +67,7 @@ def compare(
     else:
         players = _here(training, out, device, workers) if on is None else RayTasks(on, out, device, training)
         with players, board(cells, players.at_once, quiet, as_json) as tell:
-            play(cells, players, tell)
+            play(cells, players, tell, lending=not commit().endswith("+"))
     return Compared(cells, shown(out, [cell.plan.run_id for cell in cells if cell.state == "done"]))
 
 
@@ -71,11 +77,16 @@ def _here(training: Training, out: Path, device: str, workers: int | None) -> Pl
     return Processes(out, device, workers or max(1, default_workers(on.type) // processes))
 
 
+def _cells(of: Command, sides: Sequence[Entry], seeds: Sequence[int], varied: Sequence[tuple[str, ...]]) -> list[Cell]:
+    fields = {setting.partition("=")[0] for settings in varied for setting in settings}
+    return [Cell(command, plan, fields) for command, plan in commands(of, sides, seeds, varied)]
+
+
 def missing(
-    of: Command, sides: Sequence[Entry], seeds: Sequence[int], out: Path
+    of: Command, sides: Sequence[Entry], seeds: Sequence[int], out: Path, varied: Sequence[tuple[str, ...]] = ((),)
 ) -> list[tuple[str, dict[str, object]]]:
     """Of each strategy which of its seeds are done and which are not, in a line and as plain values. Nothing is run."""
-    cells = [Cell(command, plan) for command, plan in commands(of, sides, seeds)]
+    cells = _cells(of, sides, seeds, varied)
     _note_done(cells, out)
     lines: list[tuple[str, dict[str, object]]] = []
     for title in dict.fromkeys(cell.title for cell in cells):

@@ -31,11 +31,17 @@ FIGURES: Mapping[str, Figure] = {
 }
 
 
+DRAWN_OTHERWISE = ("fig1", "fig2", "fig7", "table1", "table2")
+"""What the paper has beside comparisons."""
+
+
 def of_figure(name: str, strategies: str | None) -> tuple[str, str]:
     """Recipe and strategies: a figure's, with others in place of its own where they are given. ConfigError without any."""
     figure = FIGURES.get(name)
     if figure is not None:
         return figure.recipe, strategies or figure.strategies
+    if name in DRAWN_OTHERWISE:
+        raise ConfigError(f"{name} is no comparison of strategies: docs/reproduce.md says how it is made, or why not")
     if not strategies:
         known = ", ".join(FIGURES)
         raise ConfigError(

@@ -14,19 +14,20 @@ TRIES = 3
 """Times that a cell may be lost without having finished a further round."""
 
 
-def play(cells: Sequence[Cell], players: Players, tell: Tell) -> None:
+def play(cells: Sequence[Cell], players: Players, tell: Tell, lending: bool = True) -> None:
     """Has those played that are not done, as many at once as `players` have room for. One that fails says why; the others go on.
 
-    Ctrl-C stops all of them; every one continues when it is played again.
+    lending: whether one may take over another's first round, and so waits for it. Ctrl-C stops all of them; every one continues
+    when it is played again.
     """
-    _Play(cells, players, tell).play()
+    _Play(cells, players, tell, lending).play()
 
 
 class _Play:
-    def __init__(self, cells: Sequence[Cell], players: Players, tell: Tell):
+    def __init__(self, cells: Sequence[Cell], players: Players, tell: Tell, lending: bool):
         self._waiting = [cell for cell in cells if cell.state == "waiting"]
         self._given: dict[str, Cell] = {}
-        self._players, self._tell = players, tell
+        self._players, self._tell, self._lending = players, tell, lending
         self._lost: dict[str, tuple[int, int]] = {}  # of each run how often, and with how many rounds
 
     def play(self) -> None:
@@ -48,7 +49,7 @@ class _Play:
         """The next cell that may begin; none while it would compute what another is about to lend."""
         first = {cell.plan.seed for cell in self._given.values() if lends(cell.strategy) and cell.rounds_done == 0}
         for cell in self._waiting:
-            if not (cell.plan.seed in first and may_take_over(cell.strategy)):
+            if not (self._lending and cell.plan.seed in first and may_take_over(cell.strategy)):
                 self._waiting.remove(cell)
                 return cell
         return None

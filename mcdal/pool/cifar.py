@@ -24,6 +24,8 @@ PUBLISHED = {
     10: Statistics((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     100: Statistics((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
+JPEG_COPIES = "the images are JPEG copies of the published ones: accuracies are not quite comparable"
+"""A note of a pool whose Parquet files hold such."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ class Cifar(Source):
         names = train.names or tuple(str(c) for c in range(self.classes))
         pool_rows, test_rows = (whole_split(*split, names) for split in (("train", train), ("test", test)))
         sizes, stamps = train.sizes() + test.sizes(), train.stamps() + test.stamps()
-        listing = Listing(f"cifar{self.classes}", names, pool_rows, test_rows, sizes, stamps)
+        notes = (JPEG_COPIES,) if _is_jpeg(pool_rows) else ()
+        listing = Listing(f"cifar{self.classes}", names, pool_rows, test_rows, sizes, stamps, notes)
         pool = prepare(listing, Reading(), cache, listen, self._statistics)
         if (shape := pool.images.picture(0).shape) != (32, 32, 3):
             raise PoolError(f"{train.files[0]} holds images of {shape[1]}x{shape[0]}; CIFAR's are 32x32 in colour")
@@ -130,6 +133,11 @@ class Cifar(Source):
             f"no CIFAR-{self.classes} in {data}; looked for {folders} and *train*.parquet with *test*.parquet, "
             "there and one folder below"
         )
+
+
+def _is_jpeg(rows: EncodedRows) -> bool:
+    first = next(chunk[0] for chunk in rows.chunks())
+    return isinstance(first, bytes) and first.startswith(b"\xff\xd8")
 
 
 def whole_split(split: str, shards: Shards, names: tuple[str, ...]) -> EncodedRows:

@@ -1,5 +1,6 @@
 """Learning curves: a metric against the number of labels, and the difference to Random at equal seeds."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,6 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from mcdal.report.experiments import Curve, Experiment, Summary, summarize
 from mcdal.report.ink import (
@@ -33,8 +35,13 @@ from mcdal.report.words import MINUS, NARROW, count, percent, points, shortened,
 WIDTH, HEIGHT = 380.0, 280.0
 LEFT, TOP, BOTTOM, LABELS = 34.0, 42.0, 40.0, 112.0
 
-BANDS, SINGLE_SEEDS = 3, 6
-"""Bands, and lines of single seeds, of more groups than these lie over each other and hide more than they show."""
+BANDS, WHISKERS = 3, 10
+"""Bands and lines of single seeds of more groups than these lie over each other and hide more than they show; whiskers, side by
+side, do so later."""
+MANY = 6
+"""Lines that are thick."""
+APART = 2.2
+"""Points between the whiskers of one budget."""
 
 Dashes: TypeAlias = tuple[float, ...]
 Say: TypeAlias = Callable[[float], str]
@@ -114,6 +121,20 @@ def learning_curve(experiment: Experiment, metric: str, title: str, name: str, l
         return drawn(name, alt, figure, table, _plot(axes, lines, percent))
 
 
+def summary_table(experiment: Experiment) -> Table | None:
+    """Mean, standard deviation and interval of the headline by strategy and number of labels; None before the first round."""
+    columns = ("group", "labels", "seeds", "mean", "deviation", "low", "high", "smallest", "largest")
+    rows: list[Sequence[Cell]] = [
+        (
+            group.title, s.labels, s.seeds, s.mean,
+            *(v if math.isfinite(v) else None for v in (s.deviation, s.interval.low, s.interval.high)), s.low, s.high,
+        )
+        for group in experiment.groups
+        for s in group.summaries()
+    ]  # fmt: skip
+    return Table(columns, rows) if rows else None
+
+
 def difference_curve(experiment: Experiment, name: str, looks: Looks) -> Drawing | None:
     """The headline minus Random's at equal seeds, or None where nothing can be paired."""
     paired = [(g, pairs) for g in experiment.groups if (pairs := experiment.differences(g))]
@@ -185,24 +206,35 @@ def _read(summary: Summary, say: Say) -> str:
 
 def _draw(axes: Axes, lines: Sequence[Line], say: Say) -> None:
     mark = Marker()
-    for line in reversed(lines):  # the first in the list lies on top
+    for place, line in reversed(list(enumerate(lines))):  # the first in the list lies on top
         color = line.look.color
         at = [s.labels for s in line.mean]
         if len(line.seeds) > 1 and len(lines) <= BANDS:
             low, high = zip(*(s.band for s in line.mean), strict=True) if line.mean else ((), ())
             mark(line.number, axes.fill_between(at, low, high, color=color, alpha=0.13, linewidth=0))
-        for seed in line.seeds if len(line.seeds) > 1 and (len(lines) <= SINGLE_SEEDS or not line.mean) else ():
+        elif len(line.seeds) > 1 and len(lines) <= WHISKERS and line.mean:
+            low, high = zip(*(s.band for s in line.mean), strict=True)
+            beside = shifted(axes, (place - (len(lines) - 1) / 2) * APART)
+            mark(line.number, axes.vlines(at, low, high, color=color, alpha=0.55, linewidth=1.0, transform=beside))
+        for seed in line.seeds if len(line.seeds) > 1 and (len(lines) <= BANDS or not line.mean) else ():
             values = list(seed.values())
             thin = axes.plot(list(seed), values, color=color, alpha=0.45, linewidth=0.7, marker="o", markersize=1.6)
             mark(line.number, *thin)
         style = (0, line.look.dashes) if line.look.dashes else "-"
-        means, width = [s.mean for s in line.mean], 1.9 if len(lines) <= SINGLE_SEEDS else 1.5
+        means, width = [s.mean for s in line.mean], 1.9 if len(lines) <= MANY else 1.5
         mark(
             line.number,
             *axes.plot(at, means, color=color, linewidth=width, marker="o", markersize=3.2, linestyle=style),
         )
     _ticks(axes, sorted({n for line in lines for seed in line.seeds for n in seed}))
     _label_ends(axes, lines, say, mark)
+
+
+def shifted(axes: Axes, by: float) -> Transform:
+    """Data coordinates, so many points further to the right."""
+    figure = axes.get_figure()
+    assert figure is not None
+    return axes.transData + ScaledTranslation(by / 72, 0.0, figure.dpi_scale_trans)
 
 
 def _ticks(axes: Axes, at: Sequence[int]) -> None:

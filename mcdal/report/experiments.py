@@ -3,16 +3,17 @@
 Plain arithmetic over what the store holds; what seeds show of a difference is for `verdicts`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
+from mcdal.plan import deciding
 from mcdal.report.kinds import ONE_CLASS, Kind
 from mcdal.report.queries import Run
 from mcdal.report.words import overrides_text, strategy_name
-from mcdal.statistics.paired import Interval, mean
+from mcdal.statistics.paired import Interval, deviation, mean
 
 Curve = Mapping[int, float]
 """A metric by number of labels."""
@@ -25,10 +26,14 @@ def curve(run: Run, metric: str) -> Curve:
 
 @dataclass(frozen=True)
 class Summary:
-    """Several seeds at one number of labels. low, high: the extremes. interval: Student's of the mean."""
+    """Several seeds at one number of labels. low, high: the extremes. interval: Student's of the mean.
+
+    deviation: standard deviation over the seeds (n - 1); not a number of one.
+    """
 
     labels: int
     mean: float
+    deviation: float
     low: float
     high: float
     seeds: int
@@ -56,9 +61,23 @@ class Group:
         return self.strategy.lower() == "random"
 
     @cached_property
+    def overrides(self) -> Mapping[str, str]:
+        """What was changed by hand and can change a result."""
+        return deciding(self.runs[0].record.overrides)
+
+    @property
+    def shared(self) -> Mapping[str, str]:
+        """The overrides that a run of another strategy can have as well."""
+        return {k: v for k, v in self.overrides.items() if k.split(".")[0] != "strategy"}
+
+    @cached_property
     def title(self) -> str:
         """The strategy, and what was changed by hand for it."""
-        changed = overrides_text({k: v for k, v in self.runs[0].record.overrides.items() if k not in self.common})
+        return self.named(self.common)
+
+    def named(self, known: Collection[str]) -> str:
+        """Its title where these settings are told beside it."""
+        changed = overrides_text({k: v for k, v in self.overrides.items() if k not in known})
         return strategy_name(self.strategy) + (f" ({changed})" if changed else "")
 
     def curves(self, metric: str = "") -> list[tuple[Run, Curve]]:
@@ -68,6 +87,30 @@ class Group:
     def summaries(self, metric: str = "") -> list[Summary]:
         """Where every run that has begun has a value: means over other seeds at each point would jump for no reason."""
         return summarize([c for _, c in self.curves(metric)])
+
+
+@dataclass(frozen=True)
+class Family:
+    """Groups that differ in nothing but the strategy and its own settings: what may be compared at once.
+
+    settings: what tells it from the experiment's other families.
+    """
+
+    groups: Sequence[Group]
+    settings: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        """Empty where it is the only one, or has nothing set."""
+        return overrides_text(self.settings)
+
+    @property
+    def random(self) -> Group | None:
+        return next((group for group in self.groups if group.is_random), None)
+
+    def name(self, group: Group) -> str:
+        """Of one of its groups, without what the family's title says."""
+        return group.named({*group.common, *self.settings})
 
 
 @dataclass(frozen=True)
@@ -102,20 +145,24 @@ class Experiment:
         pairs = [[r.metrics.get(name) for name in names] for run in self.runs for r in run.finished]
         return any(a is not None and b is not None and abs(a - b) > 0.005 for a, b in pairs)
 
-    @property
-    def families(self) -> list[list[Group]]:
-        """Groups that differ in nothing but the strategy and its own settings: what may be compared at once."""
-        found: dict[str, list[Group]] = {}
+    @cached_property
+    def families(self) -> list[Family]:
+        """In the order of their first groups."""
+        found: list[tuple[Mapping[str, str], list[Group]]] = []
         for group in self.groups:
-            found.setdefault(repr(_shared_settings(group)), []).append(group)
-        return list(found.values())
+            there = next((groups for shared, groups in found if shared == group.shared), None)
+            if there is None:
+                found.append((group.shared, [group]))
+            else:
+                there.append(group)
+        everywhere = set.intersection(*(set(shared.items()) for shared, _ in found)) if found else set()
+        return [Family(of, {k: v for k, v in shared.items() if (k, v) not in everywhere}) for shared, of in found]
 
     def partner(self, group: Group) -> Group | None:
         """The Random group that differs in nothing but the strategy and its own settings."""
         if group.is_random:
             return None
-        alike = [g for g in self.groups if g.is_random and _shared_settings(g) == _shared_settings(group)]
-        return alike[0] if alike else None
+        return next(family.random for family in self.families if family.groups[0].shared == group.shared)
 
     def differences(self, group: Group) -> list[tuple[Run, Run, Curve]]:
         """Run, Random's run of the same seed, and its headline minus Random's by number of labels."""
@@ -135,7 +182,10 @@ def summarize(curves: Sequence[Curve]) -> list[Summary]:
         return []
     common = sorted(set.intersection(*(set(c) for c in curves)))
     values = {n: [c[n] for c in curves] for n in common}
-    return [Summary(n, float(np.mean(v)), min(v), max(v), len(v), mean(np.array(v))) for n, v in values.items()]
+    return [
+        Summary(n, float(np.mean(v)), deviation(np.array(v)), min(v), max(v), len(v), mean(np.array(v)))
+        for n, v in values.items()
+    ]
 
 
 def experiments(runs: Iterable[Run]) -> list[Experiment]:
@@ -144,19 +194,13 @@ def experiments(runs: Iterable[Run]) -> list[Experiment]:
     for run in runs:
         record = run.record
         groups = found.setdefault((record.recipe, record.scale, run.kind.task.name), {})
-        groups.setdefault((record.strategy, repr(sorted(record.overrides.items()))), []).append(run)
+        groups.setdefault((record.strategy, repr(sorted(deciding(record.overrides).items()))), []).append(run)
     return [Experiment(recipe, scale, _ordered(groups.values())) for (recipe, scale, _), groups in found.items()]
 
 
 def _ordered(groups: Iterable[list[Run]]) -> list[Group]:
     sorted_runs = [sorted(runs, key=lambda run: run.record.seed) for runs in groups]
-    first, *others = (runs[0].record.overrides for runs in sorted_runs)
+    first, *others = (deciding(runs[0].record.overrides) for runs in sorted_runs)
     common = {k: v for k, v in first.items() if others and all(other.get(k) == v for other in others)}
     made = [Group(runs, common) for runs in sorted_runs]
     return sorted(made, key=lambda group: (group.is_random, group.strategy, group.title))
-
-
-def _shared_settings(group: Group) -> list[tuple[str, str]]:
-    """The overrides that a Random run can have as well."""
-    overrides = group.runs[0].record.overrides
-    return sorted((k, str(v)) for k, v in overrides.items() if k.split(".")[0] != "strategy")

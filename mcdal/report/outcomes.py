@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mcdal.report.curves import Look, Looks
 from mcdal.report.experiments import Experiment, Group, summarize
+from mcdal.report.standings import unranked
 from mcdal.report.status import status_of
 from mcdal.report.verdicts import sentences, verdicts
 from mcdal.report.words import NARROW, count, listed, percent, plural, points
@@ -51,7 +52,8 @@ def _reached(group: Group, name: str) -> tuple[str, str]:
         return "", f"its {begun} runs have no number of labels in common: see their tables."
     last = summaries[-1]
     running = any(status_of(run).kind != "finished" for run in group.runs)
-    seeds = f"mean of {plural(last.seeds, 'seed')}, from {percent(last.low)} to {percent(last.high)}"
+    spread = f"standard deviation {100 * last.deviation:.1f} points"
+    seeds = f"mean of {plural(last.seeds, 'seed')}, from {percent(last.low)} to {percent(last.high)} ({spread})"
     text = f"{name} with {plural(last.labels, 'label')}: {seeds if last.seeds > 1 else 'one seed'}"
     more = len(group.runs) - begun
     if running:
@@ -92,35 +94,48 @@ def caution(experiments: Sequence[Experiment]) -> str:
 
 
 def remarks(experiment: Experiment) -> list[str]:
-    """What keeps runs of one experiment from being compared as they stand."""
+    """What keeps runs that may be compared from being compared as they stand."""
     found = []
-    if len({run.record.data_fingerprint for run in experiment.runs}) > 1:
-        found.append(f"{experiment.title}: the runs did not all read the same data (their fingerprints differ).")
-    starts = {(run.record.seed, run.rounds[0].picks) for run in experiment.runs if run.rounds}
-    if len(starts) > len({seed for seed, _ in starts}):
-        found.append(f"{experiment.title}: runs of the same seed began from different start sets.")
-    sizes = sorted({run.record.pool_size for run in experiment.runs})
-    if len(sizes) > 1:
-        found.append(f"{experiment.title}: pools of different size ({', '.join(map(count, sizes))} images).")
+    for family in experiment.families:
+        runs = [run for group in family.groups for run in group.runs]
+        title = f"{experiment.title} · {family.title}" if family.title else experiment.title
+        if len({run.record.data_fingerprint for run in runs}) > 1:
+            found.append(f"{title}: the runs did not all read the same data (their fingerprints differ).")
+        starts = {(run.record.seed, run.rounds[0].picks) for run in runs if run.rounds}
+        if len(starts) > len({seed for seed, _ in starts}):
+            found.append(f"{title}: runs of the same seed began from different start sets.")
+        sizes = sorted({run.record.pool_size for run in runs})
+        if len(sizes) > 1:
+            found.append(f"{title}: pools of different size ({', '.join(map(count, sizes))} images).")
     return found
 
 
 def left_out(experiment: Experiment) -> list[str]:
     """Runs, seeds and numbers of labels that no comparison of this experiment counts, and why."""
     found = [f"{run.record.run_id}: no round is finished yet." for run in experiment.runs if not run.finished]
-    for group in experiment.groups:
-        partner = experiment.partner(group)
-        if group.is_random or not group.curves():
-            continue
-        if partner is None and any(g.is_random for g in experiment.groups):
-            found.append(f"{group.title}: there is no run of Random with the same settings to compare it with.")
-        if partner is None:
-            continue
-        theirs = {run.record.seed for run, _ in partner.curves()}
-        alone = sorted({run.record.seed for run, _ in group.curves()} - theirs)
-        if alone:
-            found.append(f"{group.title}: {_seeds(alone)} not compared with Random, which has no such run.")
+    anywhere = any(family.random for family in experiment.families)
+    if not anywhere and sum(bool(group.curves()) for group in experiment.groups) > 1:
+        found.append("Random is not among the strategies: no difference to it, and no labels saved, can be told.")
+    for family in experiment.families:
+        for group in family.groups:
+            if not group.is_random and group.curves():
+                found += _unpaired(group, family.random, anywhere)
+        found += [
+            f"{family.name(group)}: it has no mean rank, since it lacks seeds that the other strategies have."
+            for group in family.groups
+            if family.name(group) in unranked(family)
+        ]
     return found + [told for group in experiment.groups for told in _shorter(group)]
+
+
+def _unpaired(group: Group, random: Group | None, anywhere: bool) -> list[str]:
+    """anywhere: whether there is a Random with other settings."""
+    if random is None:
+        missing = f"{group.title}: there is no run of Random with the same settings to compare it with."
+        return [missing] if anywhere else []
+    theirs = {run.record.seed for run, _ in random.curves()}
+    alone = sorted({run.record.seed for run, _ in group.curves()} - theirs)
+    return [f"{group.title}: {_seeds(alone)} not compared with Random, which has no such run."] if alone else []
 
 
 def _seeds(numbers: Sequence[int]) -> str:

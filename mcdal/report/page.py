@@ -12,15 +12,15 @@ from markupsafe import Markup
 from mcdal.report import latex, words
 from mcdal.report.balance import balance_figure
 from mcdal.report.class_iou import class_figure, comparison_figure
-from mcdal.report.curves import Look, Looks, difference_curve, learning_curve, looks
+from mcdal.report.curves import Look, Looks, difference_curve, learning_curve, looks, summary_table
 from mcdal.report.experiments import Experiment, curve, experiments
 from mcdal.report.gallery import Strip, pictures_per_round, read_gallery
-from mcdal.report.ink import VARIABLES, Drawing
+from mcdal.report.ink import VARIABLES, Drawing, Table
 from mcdal.report.kinds import MASKS
 from mcdal.report.outcomes import Outcome, caution, left_out, outcomes, remarks
 from mcdal.report.published import published
 from mcdal.report.queries import Run
-from mcdal.report.ranking import Ranking, ranking
+from mcdal.report.ranking import Ranking, rankings
 from mcdal.report.scenes import Scenes, read_scenes, scenes_per_run
 from mcdal.report.scores import read_scores, score_figure
 from mcdal.report.section import Section
@@ -29,6 +29,7 @@ from mcdal.report.standings import penalty_figure, rank_figure
 from mcdal.report.status import Status, history, status_of
 from mcdal.report.tables import RoundTable, metric_table, round_table
 from mcdal.report.timing import cost_figure, time_figure
+from mcdal.report.verdicts import verdict_table
 
 NAMED = 6
 """Strategies that the first sentence can name."""
@@ -40,19 +41,21 @@ WHOLE = 24
 class Chapter:
     """One experiment: its outcomes, as paragraphs of a few strategies or a table of many, and its curves.
 
-    latex: a table for a paper, in a file of this name; or empty. left_out: what no comparison counts. published: the paper's
+    latex: a table for a paper, in a file of this name; or empty. tables: numbers beside the figures, by the name of the file and
+    what they are called. left_out: what no comparison counts. published: the paper's
     numbers beside these. common: settings that all runs share, told here where the runs do not tell theirs.
     """
 
     experiment: Experiment
     outcomes: Sequence[Outcome]
-    ranking: Ranking | None
+    rankings: Sequence[Ranking]
     left_out: Sequence[str]
     published: Sequence[str]
     common: Mapping[str, Sequence[Setting]]
     drawings: Sequence[Drawing]
     latex: str
     latex_name: str
+    tables: Sequence[tuple[str, str, Table]]
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,12 @@ class RunChapter:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report."""
+    """The whole report. excluded: what was wanted and is not in it, a sentence each."""
 
     chapters: Sequence[Chapter]
     runs: Sequence[RunChapter]
     sections: Sequence[Section] = ()
+    excluded: Sequence[str] = ()
 
     @cached_property
     def drawings(self) -> list[Drawing]:
@@ -126,7 +130,7 @@ class Page:
 
     @property
     def warnings(self) -> list[str]:
-        return [r for c in self.chapters for r in remarks(c.experiment)]
+        return [*self.excluded, *(r for c in self.chapters for r in remarks(c.experiment))]
 
     @property
     def caution(self) -> str:
@@ -159,8 +163,11 @@ def _searched(run: Run) -> list[str]:
     ]
 
 
-def build_page(runs: Sequence[Run], sections: Sequence[Section] = ()) -> Page:
-    """Draws everything. The runs appear by experiment and group, in the order of their figures; sections before them."""
+def build_page(runs: Sequence[Run], sections: Sequence[Section] = (), excluded: Sequence[str] = ()) -> Page:
+    """Draws everything. The runs appear by experiment and group, in the order of their figures; sections before them.
+
+    excluded: what was wanted and is not among the runs, a sentence each.
+    """
     found = experiments(runs)
     seen = looks(found)
     pictures, scenes = pictures_per_round(sum(len(run.rounds) for run in runs)), scenes_per_run(len(runs))
@@ -175,6 +182,7 @@ def build_page(runs: Sequence[Run], sections: Sequence[Section] = ()) -> Page:
             for (run, look), name in zip(ordered, names, strict=True)
         ],
         sections,
+        excluded,
     )
 
 
@@ -210,16 +218,23 @@ def _chapter(experiment: Experiment, folder: str, looks: Looks, brief: bool) -> 
                 drawings.append(standing)
     if costs := cost_figure(experiment, f"curves/{folder}_seconds"):
         drawings.append(costs)
+    tables = {
+        "summary": ("by labels", summary_table(experiment)),
+        "verdicts": ("against Random", verdict_table(experiment)),
+    }
     return Chapter(
         experiment=experiment,
         outcomes=outcomes(experiment, looks),
-        ranking=ranking(experiment, looks),
+        rankings=rankings(experiment, looks),
         left_out=left_out(experiment),
         published=published(experiment),
         common=common_sections(experiment.runs) if brief else {},
         drawings=drawings,
         latex=latex.table(experiment),
         latex_name=f"curves/{folder}_table.tex",
+        tables=[
+            (f"curves/{folder}_{end}.csv", said, table) for end, (said, table) in tables.items() if table is not None
+        ],
     )
 
 

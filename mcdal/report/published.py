@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mcdal.config import Protocol
+from mcdal.pool.cifar import JPEG_COPIES
 from mcdal.report.experiments import Experiment, Group
+from mcdal.report.queries import Run
 from mcdal.report.words import count, percent, plural
 
 PAPER = "Cho et al. 2022"
@@ -25,7 +28,6 @@ MCDAL: Mapping[str, Published] = {
     "cityscapes": Published(0.579, 0.0016),
 }
 """The other methods' numbers exist as drawn curves only."""
-LAST = 0.4
 
 
 def published(experiment: Experiment) -> list[str]:
@@ -33,18 +35,26 @@ def published(experiment: Experiment) -> list[str]:
     found = MCDAL.get(experiment.recipe)
     if found is None or experiment.scale != "full" or not experiment.groups:
         return []
-    as_published = [g for g in experiment.groups if not g.runs[0].record.overrides]
+    as_published = [g for g in experiment.groups if not g.overrides]
     if not as_published:
         return []
-    labels = round(LAST * as_published[0].runs[0].record.pool_size)
+    labels = _last(as_published[0].runs[0])
     mine = next(
         (said for g in as_published if g.strategy == "mcdal" and (said := _here(g, labels))), "not measured here"
     )
     spread = f"{100 * found.spread:.2f}"
     most = f" (with all labels {100 * found.all_labels:.2f})" if found.all_labels else ""
+    notes = {note for g in as_published for run in g.runs for note in run.record.notes}
+    copies = " (of JPEG copies of the images)" if JPEG_COPIES in notes else ""
     return [
-        f"MCDAL with {count(labels)} labels: {100 * found.value:.2f} ± {spread} in the paper ({PAPER}){most}; {mine}."
+        f"MCDAL with {count(labels)} labels: {100 * found.value:.2f} ± {spread} in the paper ({PAPER}){most}; {mine}{copies}."
     ]
+
+
+def _last(run: Run) -> int:
+    """How many labels the protocol ends with."""
+    protocol = Protocol(**run.record.config["protocol"])
+    return sum(protocol.sizes(run.record.pool_size))
 
 
 def _here(group: Group, labels: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mcdal.report.curves import Look, Looks
-from mcdal.report.experiments import Experiment, Group
+from mcdal.report.experiments import Experiment, Family, Group
 from mcdal.report.timing import cost_of
 from mcdal.report.verdicts import Verdict, sentences, verdicts
 from mcdal.report.words import NARROW, count, duration, percent, points
@@ -31,8 +31,8 @@ class Whisker:
 class Row:
     """One strategy; an empty text where there is nothing to say. number: its place in the experiment.
 
-    shown: whether a difference to Random is shown. last: the headline with the most labels. time: of a round, and by how much
-    more than Random's. words: what its seeds show, in sentences.
+    shown: whether a difference to Random is shown. last: the headline with the most labels; spread: its standard deviation over
+    seeds, in percentage points. time: of a round, and by how much more than Random's. words: what its seeds show, in sentences.
     """
 
     number: int
@@ -45,6 +45,7 @@ class Row:
     shown: bool
     saved: str
     last: str
+    spread: str
     time: str
     factor: str
     seeds: str
@@ -53,8 +54,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Ranking:
-    """labels: over which numbers of labels the differences are; together: how many strategies p is adjusted for."""
+    """Of one family. labels: over which numbers of labels the differences are. adjusted: for how many strategies p is."""
 
+    title: str
     rows: Sequence[Row]
     labels: str
     last: str
@@ -62,20 +64,37 @@ class Ranking:
     adjusted: str
 
 
-def ranking(experiment: Experiment, looks: Looks) -> Ranking | None:
-    """None where each strategy can have a paragraph of its own, or where no round is finished."""
-    groups = [g for g in experiment.groups if g.curves()]
-    if len(experiment.groups) <= FEW or not groups:
-        return None
+def rankings(experiment: Experiment, looks: Looks) -> list[Ranking]:
+    """One of each family; none where each strategy can have a paragraph of its own, or where no round is finished."""
+    if len(experiment.groups) <= FEW:
+        return []
     found = {id(v.group): v for v in verdicts(experiment)}
     reach = _reach([v.area for v in found.values()])
+    return [
+        _of_family(experiment, family, looks, found, reach)
+        for family in experiment.families
+        if any(g.curves() for g in family.groups)
+    ]
+
+
+def _of_family(
+    experiment: Experiment,
+    family: Family,
+    looks: Looks,
+    verdicts: Mapping[int, Verdict],
+    reach: tuple[float, float],
+) -> Ranking:
+    """reach: the ends of the scale that all families share."""
+    groups = [g for g in family.groups if g.curves()]
     costs = {id(g): sum(cost_of(g).values()) for g in groups}
-    ordered = sorted(groups, key=lambda g: _order(g, found.get(id(g))))
-    rows = [_row(experiment, group, looks, found.get(id(group)), reach, costs) for group in ordered]
-    ends = {(int(v.labels[0]), int(v.labels[-1])) for v in found.values()}
+    ordered = sorted(groups, key=lambda g: _order(g, verdicts.get(id(g))))
+    rows = [_row(experiment, family, group, looks, verdicts.get(id(group)), reach, costs) for group in ordered]
+    found = [verdicts[id(g)] for g in groups if id(g) in verdicts]
+    ends = {(int(v.labels[0]), int(v.labels[-1])) for v in found}
     last = {g.summaries()[-1].labels for g in groups if g.summaries()}
-    together = {v.together for v in found.values() if v.seeds > 1}
+    together = {v.together for v in found if v.seeds > 1}
     return Ranking(
+        family.title,
         rows,
         " or ".join(f"{count(first)} to {count(end)}" for first, end in sorted(ends)) if len(ends) <= 2 else "",
         count(last.pop()) if len(last) == 1 else "",
@@ -100,6 +119,7 @@ def _reach(intervals: Sequence[Interval]) -> tuple[float, float]:
 
 def _row(
     experiment: Experiment,
+    family: Family,
     group: Group,
     looks: Looks,
     verdict: Verdict | None,
@@ -107,13 +127,12 @@ def _row(
     costs: Mapping[int, float],
 ) -> Row:
     summaries, cost = group.summaries(), costs[id(group)]
-    partner = experiment.partner(group)
-    random = costs.get(id(partner), 0.0) if partner else 0.0
+    random = costs.get(id(family.random), 0.0)
     begun = len(group.curves())
     missing = len(group.runs) - begun
     return Row(
         number=experiment.groups.index(group),
-        title=group.title,
+        title=family.name(group),
         look=looks[group.strategy, group.title],
         difference=points(verdict.area.value) if verdict else "",
         interval=f"{points(verdict.area.low)} to {points(verdict.area.high)}" if verdict and verdict.seeds > 1 else "",
@@ -122,6 +141,7 @@ def _row(
         shown=verdict is not None and verdict.shown,
         saved=_saved(verdict) if verdict else "",
         last=percent(summaries[-1].mean) if summaries else "",
+        spread=f"±{NARROW}{100 * summaries[-1].deviation:.1f}" if summaries and summaries[-1].seeds > 1 else "",
         time=duration(cost) if cost else "",
         factor=f"×{NARROW}{cost / random:.1f}" if cost and random and not group.is_random else "",
         seeds=str(begun) + (f" of {begun + missing}" if missing else ""),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from mcdal.report.experiments import Experiment, Group
+from mcdal.report.experiments import Experiment, Family, Group
+from mcdal.report.ink import Cell, Table
 from mcdal.report.words import MINUS, NARROW, count, percent, plural, points
 from mcdal.statistics.curves import Saving, area, labels_saved
 from mcdal.statistics.paired import LEVEL, MOST_SEEDS, Interval, holm, mean, seeds_needed, t_test
@@ -17,13 +18,16 @@ from mcdal.statistics.paired import LEVEL, MOST_SEEDS, Interval, holm, mean, see
 class Verdict:
     """A strategy against Random over the seeds and numbers of labels that both have.
 
-    area: of the differences of areas under the curves, which are mean heights. p: adjusted (Holm) for the strategies that are
-    tested together, those with the same settings of everything else. needed: seeds that would show such a difference so.
+    area: of the differences of areas under the curves, which are mean heights: mine - theirs. p: adjusted (Holm) for the
+    strategies that are tested together, those with the same settings of everything else. needed: seeds that would show such a
+    difference so.
     """
 
     group: Group
     labels: Int[np.ndarray, " budgets"]
     seeds: int
+    mine: float
+    theirs: float
     area: Interval
     p: float
     together: int
@@ -41,9 +45,31 @@ def verdicts(experiment: Experiment) -> list[Verdict]:
     return [verdict for family in experiment.families for verdict in _of_family(experiment, family)]
 
 
-def _of_family(experiment: Experiment, groups: Sequence[Group]) -> list[Verdict]:
-    compared = [(group, *pair) for group in groups if (pair := _paired(experiment, group)) is not None]
-    differences = [area(labels, mine) - area(labels, theirs) for _, labels, mine, theirs in compared]
+def verdict_table(experiment: Experiment) -> Table | None:
+    """All that is told of each strategy against Random, as numbers; None where there is nothing."""
+    columns = (
+        "group", "seeds", "first_labels", "last_labels", "area", "random_area", "difference", "low", "high", "p_adjusted",
+        "tested_together", "target", "labels", "random_labels", "labels_saved", "saved_low", "saved_high", "seeds_needed",
+    )  # fmt: skip
+    rows: list[Sequence[Cell]] = []
+    for v in verdicts(experiment):
+        save = v.saving
+        saved = (save.target, save.mine, save.theirs, *_ends(save.share)) if save is not None else (None,) * 6
+        at = int(v.labels[0]), int(v.labels[-1])
+        p = v.p if v.seeds > 1 else None
+        rows.append((v.group.title, v.seeds, *at, v.mine, v.theirs, *_ends(v.area), p, v.together, *saved, v.needed))
+    return Table(columns, rows) if rows else None
+
+
+def _ends(interval: Interval) -> tuple[Cell, Cell, Cell]:
+    value, low, high = (v if math.isfinite(v) else None for v in (interval.value, interval.low, interval.high))
+    return value, low, high
+
+
+def _of_family(experiment: Experiment, family: Family) -> list[Verdict]:
+    compared = [(group, *pair) for group in family.groups if (pair := _paired(experiment, group)) is not None]
+    areas = [(area(labels, mine), area(labels, theirs)) for _, labels, mine, theirs in compared]
+    differences = [mine - theirs for mine, theirs in areas]
     tested = [i for i, difference in enumerate(differences) if len(difference) > 1]
     adjusted = dict(zip(tested, holm([t_test(differences[i]) for i in tested]), strict=True))
     return [
@@ -51,6 +77,8 @@ def _of_family(experiment: Experiment, groups: Sequence[Group]) -> list[Verdict]
             group,
             labels,
             len(mine),
+            float(np.mean(areas[i][0])),
+            float(np.mean(areas[i][1])),
             mean(differences[i]),
             adjusted.get(i, 1.0),
             len(tested),
@@ -79,7 +107,7 @@ def sentences(verdict: Verdict, metric: str) -> list[str]:
     """One on the difference, and one on the labels that it saves or costs."""
     found = [_difference(verdict, metric)]
     if verdict.shown and verdict.saving is not None and math.isfinite(verdict.saving.share.value):
-        found.append(_saving(verdict.saving, metric))
+        found.append(_saving(verdict.saving, metric, int(verdict.labels[0])))
     return found
 
 
@@ -103,11 +131,13 @@ def _difference(verdict: Verdict, metric: str) -> str:
     return f"No difference to Random shown with {plural(verdict.seeds, 'seed')}: {tested}{would}"
 
 
-def _saving(saving: Saving, metric: str) -> str:
+def _saving(saving: Saving, metric: str, first: int) -> str:
+    """first: the fewest labels that there were. What is reached with these may have been reached with fewer still."""
     share, more = saving.share, saving.share.value < 0
     low, high = (-share.high, -share.low) if more else (share.low, share.high)
-    ends = f"95{NARROW}%: {_whole(low)} to {_whole(high)}"
-    how = f"{_whole(abs(share.value))}{NARROW}% ({ends}) {'more' if more else 'fewer'} labels than Random"
+    least = "at least " if first in (round(saving.mine), round(saving.theirs)) else ""
+    ends = f" (95{NARROW}%: {_whole(low)} to {_whole(high)})" if math.isfinite(low) and math.isfinite(high) else ""
+    how = f"{least}{_whole(abs(share.value))}{NARROW}%{ends} {'more' if more else 'fewer'} labels than Random"
     return f"It reaches {percent(saving.target)} {metric} with {how}: {_labels(saving.mine)} instead of {_labels(saving.theirs)}."
 
 

@@ -38,6 +38,33 @@ def mean(values: Float[np.ndarray, " seeds"]) -> Interval:
     return Interval(value, value - half, value + half)
 
 
+def deviation(values: Float[np.ndarray, " seeds"]) -> float:
+    """Standard deviation over seeds (n - 1). Not a number of one seed."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """ratio: of one's standard deviation over the other's. p: that both are alike."""
+
+    ratio: float
+    p: float
+
+
+def steadiness(mine: Float[np.ndarray, " seeds"], theirs: Float[np.ndarray, " seeds"]) -> Steadiness:
+    """Whether one is steadier over the same seeds: the test of Pitman (1939) and Morgan (1939) for variances of pairs.
+
+    Sums and differences of pairs are uncorrelated where both variances are equal; p is that of their correlation, for values
+    that are normally distributed. Not a number below three seeds, or where neither differs between seeds.
+    """
+    spread = deviation(mine), deviation(theirs)
+    ratio = spread[0] / spread[1] if spread[1] else math.nan if not spread[0] else math.inf
+    total, difference = mine + theirs, mine - theirs
+    if len(mine) < 3 or not (np.ptp(total) and np.ptp(difference)):
+        return Steadiness(ratio, math.nan)
+    return Steadiness(ratio, float(stats.pearsonr(total, difference).pvalue))
+
+
 def t_test(difference: Float[np.ndarray, " seeds"]) -> float:
     """Two-sided p of the paired t test. 1 where there are fewer than two seeds, or all differences are 0.
 

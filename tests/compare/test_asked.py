@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mcdal.command import Command
-from mcdal.compare.asked import Entry, commands, entries, seeds
+from mcdal.compare.asked import Entry, commands, entries, seeds, variations
 from mcdal.errors import ConfigError
 
 
@@ -61,6 +61,35 @@ def test_the_same_run_by_two_names_is_refused():
         ConfigError, match=r"mcdal\[heads=4\] and mcdal\[heads= 4\] are the same run, digits-mcdal-\w+-s0"
     ):
         commands(Command("digits"), entries("mcdal[heads=4],mcdal[heads= 4]"), [0])
+
+
+def test_a_side_that_sets_what_is_so_anyway_is_refused():
+    """Its runs would be the same ones, and count twice in every test."""
+    with pytest.raises(ConfigError, match=r"mcdal and mcdal\[heads=2\] are the same, since one sets defaults"):
+        commands(Command("digits"), entries("mcdal,mcdal[heads=2]"), [0])
+
+
+def test_every_combination_of_what_is_varied():
+    assert variations([]) == [()]
+    assert variations(["protocol.budget=10, 20", "conditions.noise=0,0.2"]) == [
+        ("protocol.budget=10", "conditions.noise=0"), ("protocol.budget=10", "conditions.noise=0.2"),
+        ("protocol.budget=20", "conditions.noise=0"), ("protocol.budget=20", "conditions.noise=0.2"),
+    ]  # fmt: skip
+    for text in ("protocol.budget", "protocol.budget=10", "protocol.budget=10,10"):
+        with pytest.raises(ConfigError, match="write FIELD=A,B with different values"):
+            variations([text])
+    made = commands(Command("digits"), entries("random,margin"), [0], variations(["protocol.budget=10,20"]))
+    assert [(plan.strategy_name, plan.config.protocol.budget) for _, plan in made] == [
+        ("random", 10), ("margin", 10), ("random", 20), ("margin", 20),
+    ]  # fmt: skip
+    assert len({plan.run_id for _, plan in made}) == 4
+
+
+def test_what_is_wrong_with_the_recipe_is_not_blamed_on_a_strategy():
+    with pytest.raises(ConfigError, match=r"^no recipe 'nosuch'"):
+        commands(Command("nosuch"), entries("random"), [0])
+    with pytest.raises(ConfigError, match=r"^the recipe digits takes no --scale"):
+        commands(Command("digits", scale="small"), entries("random"), [0])
 
 
 def test_what_a_command_says_again():

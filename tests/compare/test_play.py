@@ -53,12 +53,16 @@ def grid(strategies, seeds):
     return {f"{plan.strategy_name} {plan.seed}": Cell(command, plan) for command, plan in made}
 
 
-def played(cells, scripts=None, **more):
+def played(cells, scripts=None, lending=True, **more):
     ids = {name: cell.plan.run_id for name, cell in cells.items()}
     players = Scripted({ids[name]: turns for name, turns in (scripts or {}).items()}, **more)
     told = []
+
+    def tell(kind, cell, said):
+        told.append((kind, cell, dict(said)))
+
     try:
-        play(list(cells.values()), players, lambda kind, cell, said: told.append((kind, cell, dict(said))))
+        play(list(cells.values()), players, tell, lending)
     finally:
         assert players.stopped
     names = {run_id: name for name, run_id in ids.items()}
@@ -71,6 +75,12 @@ def test_those_that_would_train_the_same_first_round_wait_for_it():
     # VAAL trains a network of its own, which takes nothing over.
     assert begun == ["random 0", "vaal 0", "random 1", "vaal 1", "margin 1", "margin 0"]
     assert players.most <= 5 and all(cell.state == "done" for cell in cells.values())
+
+
+def test_nobody_waits_for_what_cannot_be_taken_over():
+    cells = grid("random,margin", [0])
+    begun, _, players = played(cells, {"random 0": [{**ROUND, "round": 0}, ROUND]}, lending=False)
+    assert begun == ["random 0", "margin 0"] and players.most == 2
 
 
 def test_no_more_at_once_than_there_is_room_for():

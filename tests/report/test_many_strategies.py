@@ -15,7 +15,7 @@ from mcdal.report import write_report
 from mcdal.report.curves import looks
 from mcdal.report.experiments import experiments
 from mcdal.report.queries import read_runs
-from mcdal.report.ranking import ranking
+from mcdal.report.ranking import rankings
 from mcdal.report.verdicts import verdicts
 
 STRATEGIES = ("mcdal", "random", "margin", "power_bald", "core_set")
@@ -38,8 +38,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_table_says_what_the_verdicts_say_the_best_first(page: Path) -> None:
     (experiment,) = experiments(read_runs(page.parents[1]))
-    table = ranking(experiment, looks([experiment]))
-    assert table is not None
+    (table,) = rankings(experiment, looks([experiment]))
     said = {v.group.title: v for v in verdicts(experiment)}
     values = {row.title: said[row.title].area.value if row.title in said else 0.0 for row in table.rows}
     assert list(values.values()) == sorted(values.values(), reverse=True)
@@ -64,7 +63,7 @@ def test_few_strategies_have_paragraphs(tmp_path: Path) -> None:
     Example(strategy="mcdal").fill(tmp_path)
     Example(strategy="random").fill(tmp_path)
     (experiment,) = experiments(read_runs(tmp_path))
-    assert ranking(experiment, looks([experiment])) is None
+    assert rankings(experiment, looks([experiment])) == []
     assert 'class="ranking"' not in write_report(tmp_path).read_text()
 
 
@@ -136,3 +135,39 @@ def test_a_browser_hides_lines_and_reads_values(page: Path, tmp_path: Path) -> N
     assert body.count('aria-pressed="false"') == 1 and body.count('aria-pressed="true"') == len(STRATEGIES) - 1
     (box,) = re.findall(r'<div class="reading-box open"[^>]*>(.*?)</div>', body, re.DOTALL)
     assert "labels</p>" in box and box.count("<li") == len(STRATEGIES) - 1 and box.count('class="nearest"') == 1
+
+
+def test_each_budget_has_a_table_of_its_own_and_figures_that_say_which(tmp_path: Path) -> None:
+    for budget in ("50", "25"):
+        for strategy in ("mcdal", "random", "margin"):
+            for seed in range(2):
+                Example(strategy=strategy, seed=seed, overrides={"protocol.budget": budget}, budget=int(budget)).fill(
+                    tmp_path
+                )
+    (experiment,) = experiments(read_runs(tmp_path))
+    tables = rankings(experiment, looks([experiment]))
+    assert {t.title for t in tables} == {"protocol.budget=50", "protocol.budget=25"}
+    assert all({row.title for row in t.rows} == {"MCDAL", "Random", "Margin"} for t in tables)
+    written = write_report(tmp_path)
+    figures = [path.read_text() for path in sorted(written.parent.glob("curves/*_penalties_*.svg"))]
+    assert len(figures) == 2 and all("protocol.budget=" in figure for figure in figures)
+    text = read(written).text
+    assert "different start sets" not in text, "budgets are not compared with each other"
+    assert "Margin (protocol" not in "".join(figures)
+
+
+def test_what_cannot_change_a_result_does_not_tell_runs_apart(tmp_path: Path) -> None:
+    Example(strategy="random").fill(tmp_path)
+    Example(strategy="random", seed=1, overrides={"source.workers": "2"}).fill(tmp_path)
+    Example(strategy="margin", overrides={"gallery": "0"}).fill(tmp_path)
+    Example(strategy="margin", seed=1).fill(tmp_path)
+    (experiment,) = experiments(read_runs(tmp_path))
+    assert [(g.title, len(g.runs)) for g in experiment.groups] == [("Margin", 2), ("Random", 2)]
+    assert [v.seeds for v in verdicts(experiment)] == [2]
+
+
+def test_what_a_comparison_lacks_is_on_its_page(tmp_path: Path) -> None:
+    runs = [Example(strategy=strategy).fill(tmp_path) for strategy in ("margin", "mcdal")]
+    text = read(write_report(tmp_path, runs, excluded=["margin, seed 1, is not here: it failed (no disk)."])).text
+    assert "margin, seed 1, is not here: it failed (no disk)." in text
+    assert "Random is not among the strategies: no difference to it" in text

@@ -8,8 +8,9 @@ import pytest
 from mcdal.report import write_report
 from mcdal.report.experiments import experiments
 from mcdal.report.latex import table
+from mcdal.report.outcomes import left_out, remarks
 from mcdal.report.queries import read_runs
-from mcdal.report.standings import penalty_figure, rank_figure
+from mcdal.report.standings import beats, penalty_figure, rank_figure, unranked
 from mcdal.report.verdicts import sentences, verdicts
 from mcdal.store import RunRecord, Store
 from mcdal.values import Picks
@@ -100,13 +101,38 @@ def test_all_against_each_other(tmp_path):
     late = random + np.array([0, 0, 0.05, 0.05]) + noise * np.array([0, 0, 1, 1])
     fill(tmp_path, random=random, mcdal=late, margin=random.copy())
     (experiment,) = experiments(read_runs(tmp_path))
-    shares = list(csv.reader(penalty_figure(experiment.groups, "of", "p").csv.decode().splitlines()))[1:]
+    shares = list(csv.reader(penalty_figure(experiment.families[0], "of", "p").csv.decode().splitlines()))[1:]
     assert {(a, b): float(share) for a, b, share in shares} == {
-        ("MCDAL", "Random"): 0.5, ("MCDAL", "Margin"): 0.5, ("Random", "MCDAL"): 0.0,
+        ("MCDAL", "Random"): 2 / 3, ("MCDAL", "Margin"): 2 / 3, ("Random", "MCDAL"): 0.0,
         ("Random", "Margin"): 0.0, ("Margin", "MCDAL"): 0.0, ("Margin", "Random"): 0.0,
-    }  # fmt: skip
-    ranks = list(csv.reader(rank_figure(experiment.groups, "of", "r").csv.decode().splitlines()))[1:]
+    }, "nobody can win the start that all share"  # fmt: skip
+    ranks = list(csv.reader(rank_figure(experiment.families[0], "of", "r").csv.decode().splitlines()))[1:]
     assert {a: float(rank) for a, rank in ranks} == {"MCDAL": 1.0, "Margin": 2.5, "Random": 2.5}
+
+
+def test_one_strategy_with_few_seeds_takes_none_from_the_others(tmp_path):
+    """It is compared with each over what both have, and has no rank."""
+    random = straight(0.5, 0.1, 6, 0.01, 0)
+    noise = np.random.default_rng(1).normal(0, 0.002, (3, 6, 4))
+    fill(
+        tmp_path, random=random, mcdal=random + 0.05 + noise[0], margin=random + 0.02 + noise[1],
+        badge=random - 0.05 + noise[2], core_set=(random + 0.1)[:2],
+    )  # fmt: skip
+    (experiment,) = experiments(read_runs(tmp_path))
+    (family,) = experiment.families
+    ranks = dict(list(csv.reader(rank_figure(family, "of", "r").csv.decode().splitlines()))[1:])
+    assert {a: float(rank) for a, rank in ranks.items()} == {"MCDAL": 1.0, "Margin": 2.0, "Random": 3.0, "BADGE": 4.0}
+    assert unranked(family) == ["Core set"]
+    titles, beaten, seeds = beats({**curves_of(family)})
+    assert sorted(seeds) == [2] * 4 + [6] * 6
+    at = titles.index
+    assert beaten[at("MCDAL"), at("Random")] == 1 and beaten[at("Random"), at("MCDAL")] == 0
+    assert np.isnan(beaten[at("Random"), at("Random")])
+    assert "Core set: it has no mean rank, since it lacks seeds" in " ".join(left_out(experiment))
+
+
+def curves_of(family):
+    return {family.name(g): {run.record.seed: curve for run, curve in g.curves()} for g in family.groups}
 
 
 def test_two_strategies_or_one_common_seed_have_no_standings(tmp_path):
@@ -116,8 +142,8 @@ def test_two_strategies_or_one_common_seed_have_no_standings(tmp_path):
     fill(two, random=curves, mcdal=curves, margin=curves[:1])
     for out in (one, two):
         (experiment,) = experiments(read_runs(out))
-        assert penalty_figure(experiment.groups, "of", "p") is None
-        assert rank_figure(experiment.groups, "of", "r") is None
+        assert penalty_figure(experiment.families[0], "of", "p") is None
+        assert rank_figure(experiment.families[0], "of", "r") is None
 
 
 def test_other_settings_are_another_family(tmp_path):
@@ -135,25 +161,70 @@ def test_other_settings_are_another_family(tmp_path):
                 store.finish_round(id, round, {"test/accuracy": float(value)}, {})
     store.close()
     (experiment,) = experiments(read_runs(tmp_path))
-    assert [len(family) for family in experiment.families] == [2, 2]
+    assert [len(family.groups) for family in experiment.families] == [2, 2]
     assert all(v.together == 1 for v in verdicts(experiment))
     assert all(penalty_figure(family, "of", "p") is None for family in experiment.families)
+    assert {family.title for family in experiment.families} == {"", "conditions.noise=0.2"}
+    clean, noisy = table(experiment).split("\n\n")
+    assert "noise" not in clean and noisy.startswith("% r · full · conditions.noise=0.2")
+    assert noisy.count("MCDAL") == clean.count("MCDAL") == 1
+    assert remarks(experiment) == [], "what is never compared need not be alike"
 
 
 def test_a_table_for_a_paper(tmp_path):
     fill(
         tmp_path,
         random=straight(0.5, 0.1, 2, 0.0, 0),
-        core_set=straight(0.5, 0.2, 2, 0.0, 0) + np.array([[0.01], [-0.01]]),
+        core_set=straight(0.51, 0.2, 2, 0.0, 0) + np.array([[0.01], [-0.01]]),
     )
     lines = table(experiments(read_runs(tmp_path))[0]).splitlines()
     assert lines[1:4] == [r"\begin{tabular}{lrrrrr}", r"\toprule", r"labels & 100 & 200 & 300 & 400 & seeds \\"]
     assert lines[5] == (
-        r"Core set & \textbf{50.00} $\pm$ 1.41 & \textbf{70.00} $\pm$ 1.41 & \textbf{90.00} $\pm$ 1.41 & "
-        r"\textbf{110.00} $\pm$ 1.41 & 2 \\"
+        r"Core set & \textbf{51.00} $\pm$ 1.41 & \textbf{71.00} $\pm$ 1.41 & \textbf{91.00} $\pm$ 1.41 & "
+        r"\textbf{111.00} $\pm$ 1.41 & 2 \\"
     )
-    assert lines[6].startswith(r"Random & \textbf{50.00} $\pm$ 0.00 & 60.00 $\pm$ 0.00 & ")
+    assert lines[6].startswith(r"Random & 50.00 $\pm$ 0.00 & 60.00 $\pm$ 0.00 & ")
     assert (write_report(tmp_path).parent / "curves" / "r-full_table.tex").read_text().splitlines() == lines
+
+
+def test_bold_is_what_is_best_at_equal_seeds_and_not_a_start_that_all_share(tmp_path):
+    shared, more = tmp_path / "shared", tmp_path / "more"
+    random = straight(0.5, 0.1, 3, 0.0, 0)
+    fill(shared, random=random, mcdal=random + np.array([0, 0.1, 0.1, 0.1]))
+    fill(more, random=random, mcdal=(random + 0.1)[:2])
+    line = next(line for line in table(experiments(read_runs(shared))[0]).splitlines() if line.startswith("MCDAL"))
+    assert line.startswith(r"MCDAL & 50.00 $") and line.count("textbf") == 3
+    assert "textbf" not in table(experiments(read_runs(more))[0])
+
+
+def test_all_numbers_are_files(tmp_path):
+    random = straight(0.5, 0.1, 5, 0.01, 0)
+    better = random + 0.05 + np.random.default_rng(1).normal(0, 0.002, (5, 4))
+    fill(tmp_path, random=random, mcdal=better)
+    folder = write_report(tmp_path).parent / "curves"
+    told = list(csv.DictReader((folder / "r-full_summary.csv").read_text().splitlines()))
+    assert [(row["group"], row["labels"]) for row in told] == [(g, str(n)) for g in ("MCDAL", "Random") for n in LABELS]
+    last = told[3]
+    assert float(last["mean"]) == pytest.approx(better[:, 3].mean())
+    assert float(last["deviation"]) == pytest.approx(better[:, 3].std(ddof=1))
+    assert float(last["low"]) < float(last["mean"]) < float(last["high"]) and last["seeds"] == "5"
+    (row,) = csv.DictReader((folder / "r-full_verdicts.csv").read_text().splitlines())
+    assert float(row["area"]) - float(row["random_area"]) == pytest.approx(float(row["difference"]))
+    assert float(row["low"]) < float(row["difference"]) < float(row["high"]) and float(row["p_adjusted"]) < 0.01
+    assert 0 < float(row["saved_low"]) <= float(row["labels_saved"]) <= float(row["saved_high"]) < 1
+
+
+def test_what_is_reached_with_the_first_labels_may_need_fewer(tmp_path):
+    random = straight(0.5, 0.01, 5, 0.001, 0)
+    fill(tmp_path, random=random, ll=random + 0.1 + np.random.default_rng(1).normal(0, 0.001, (5, 4)))
+    assert "with at least 75\N{NARROW NO-BREAK SPACE}%" in said(tmp_path)["ll"]
+
+
+def test_three_seeds_have_no_interval_of_what_is_saved(tmp_path):
+    random = straight(0.5, 0.1, 3, 0.001, 0)
+    fill(tmp_path, random=random, mcdal=random + 0.05 + np.random.default_rng(1).normal(0, 0.0001, (3, 4)))
+    assert "fewer labels than Random: 3" in said(tmp_path)["mcdal"]
+    assert said(tmp_path)["mcdal"].count("95\N{NARROW NO-BREAK SPACE}%") == 1, "that of the difference alone"
 
 
 def test_names_that_latex_would_read(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mcdal.statistics.paired import holm, mean, seeds_needed, t_test
+from mcdal.statistics.paired import deviation, holm, mean, seeds_needed, steadiness, t_test
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
@@ -23,6 +23,27 @@ def test_one_seed_has_a_value_and_no_interval():
     assert interval.value == 0.5
     assert math.isnan(interval.low) and math.isnan(interval.high)
     assert not interval.excludes_zero
+
+
+def test_which_of_two_is_steadier_over_the_same_seeds():
+    random = np.random.default_rng(0)
+
+    def called(factor, seeds=12):
+        found = 0
+        for _ in range(400):
+            common = random.normal(0, 1, seeds)
+            mine, theirs = common + random.normal(0, 1, seeds), factor * (common + random.normal(0, 1, seeds))
+            found += steadiness(mine, theirs).p < 0.05
+        return found / 400
+
+    assert called(1.0) == pytest.approx(0.05, abs=0.03), "no more often than it may err"
+    assert called(3.0) > 0.8
+    told = steadiness(np.array([1.0, 2.0, 4.0, 3.0]), np.array([2.0, 4.0, 8.0, 6.0]))
+    assert told.ratio == pytest.approx(0.5)
+    assert math.isnan(steadiness(np.array([1.0, 2.0]), np.array([1.0, 3.0])).p)
+    assert math.isnan(steadiness(np.ones(4), np.ones(4)).p) and math.isnan(steadiness(np.ones(4), np.ones(4)).ratio)
+    assert steadiness(np.arange(4.0), np.ones(4)).ratio == math.inf
+    assert deviation(np.array([1.0, 2.0, 3.0])) == 1.0 and math.isnan(deviation(np.ones(1)))
 
 
 def test_the_test_is_scipys_and_has_an_answer_for_every_input():
