@@ -74,7 +74,7 @@ def commands(
         for settings in varied:
             for side in sides:
                 command = _command(of, side, seed, settings)
-                plan = _plan(command, side, of)
+                plan = _plan(command, side, replace(of, settings=(*of.settings, *settings)))
                 content = seed, json.dumps(decisive(to_json(plan.config)), sort_keys=True)
                 before = of_run.setdefault(plan.run_id, side.title), of_config.setdefault(content, side.title)
                 if before[0] != side.title:
@@ -93,10 +93,12 @@ def _command(of: Command, side: Entry, seed: int, settings: Sequence[str]) -> Co
 
 
 def _plan(command: Command, side: Entry, of: Command) -> Plan:
+    """of: what all sides have."""
     try:
         return command.plan()
     except ConfigError as error:
-        replace(of, settings=()).plan()  # where no strategy is at fault, it says so itself
+        of_all = tuple(setting for setting in of.settings if not setting.startswith("strategy."))
+        replace(of, settings=of_all).plan()  # where no strategy is at fault, it says so itself
         raise ConfigError(f"{side.title}: {error}") from error
 
 

@@ -90,6 +90,8 @@ def test_what_is_wrong_with_the_recipe_is_not_blamed_on_a_strategy():
         commands(Command("nosuch"), entries("random"), [0])
     with pytest.raises(ConfigError, match=r"^the recipe digits takes no --scale"):
         commands(Command("digits", scale="small"), entries("random"), [0])
+    with pytest.raises(ConfigError, match=r"^--set protocol.budjet"):
+        commands(Command("digits"), entries("random"), [0], [("protocol.budjet=1",)])
 
 
 def test_what_a_command_says_again():
