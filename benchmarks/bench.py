@@ -16,7 +16,7 @@ import torch
 from benchmarks.side_by_side import NOISE, RESULTS, Check, show
 
 SLACK = 0.1
-MODULES = ("selection", "scores", "clustering", "posthoc", "overhead", "frozen", "store")
+MODULES = ("selection", "scores", "choices", "clustering", "posthoc", "overhead", "frozen", "store")
 
 
 def main(names: list[str]) -> int:
