@@ -16,7 +16,18 @@ import torch
 from benchmarks.side_by_side import NOISE, RESULTS, Check, show
 
 SLACK = 0.1
-MODULES = ("selection", "scores", "choices", "clustering", "posthoc", "overhead", "frozen", "store")
+MODULES = (
+    "selection",
+    "scores",
+    "choices",
+    "clustering",
+    "posthoc",
+    "overhead",
+    "original_loop",
+    "frozen",
+    "store",
+    "startup",
+)
 
 
 def main(names: list[str]) -> int:
