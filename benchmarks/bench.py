@@ -39,7 +39,9 @@ def main(names: list[str]) -> int:
     begun, found = time.monotonic(), list[Check]()
     for name in names or MODULES:
         print(f"{name}:", flush=True)
+        since = time.monotonic()
         found += measured(name)
+        print(f"     {name} took {time.monotonic() - since:.0f} s", flush=True)
     missed = [check for check in found if not check.holds]
     known = landed()
     failed = [check for check in missed if not as_landed(check, known.get(check.name))]
