@@ -7,8 +7,8 @@ memory, Parquet shards (decoded once into a memory-mapped cache), and a folder o
 decoded for every batch by a worker. For the latter the ratio is of the main process alone, what the data path takes from the
 step, without the start of the worker, which a real round has once in 39,000 steps or 50,000 images; it is told apart. A quick
 run is too short to judge it. MCDAL's step is compared with Random's, with 8 heads with that with 2, and with the published loop's
-two passes in train mode with Random's. Whether workers keep up depends on the cores: the wall time of a step over that of a batch from
-the source alone tells whether one worker on its own core does.
+two passes in train mode with Random's. Whether workers keep up depends on the cores: the wall time of a step over that of a
+batch from the source alone tells whether one worker on its own core does.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/overhead.py
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/overhead.py --data CIFAR_FOLDER --networks resnet18_w64
