@@ -8,6 +8,7 @@ from benchmarks import bench, choices
 from mcdal.registry import listed, load
 from mcdal.strategies.base import Scored, Strategy
 
+pytestmark = pytest.mark.usefixtures("no_collecting")
 SMALL = {"n": 240, "d": 8, "labeled": 30, "budget": 5}
 
 

@@ -7,7 +7,7 @@ from mcdal.recipes import base
 
 
 @pytest.fixture
-def tiny(monkeypatch):
+def tiny(monkeypatch, no_collecting):
     for name, value in {"POOL": 300, "TEST": 60, "START": 20, "BUDGET": 10, "FEATURES": (6,), "HIDDEN": 4}.items():
         monkeypatch.setattr(frozen, name, value)
     monkeypatch.setattr(base, "HEAD_STEPS", 1)

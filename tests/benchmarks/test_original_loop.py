@@ -34,7 +34,7 @@ def test_on_a_gpu_it_is_judged():
     assert original_loop.compared({"ours": [500.0], "original": [100.0]}, "cuda").holds
 
 
-def test_the_quick_one_is_judged_on_a_cpu():
+def test_the_quick_one_is_judged_on_a_cpu(no_collecting):
     found = original_loop.small_check(ResNet(10, 1), 1, 1)
     assert found.value > 0 and found.bound == original_loop.SMALL_ON_CPU
 
