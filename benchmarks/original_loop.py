@@ -5,8 +5,11 @@ image at a time, float32, a gradient norm read and a line logged at every step. 
 Same network, batch and optimizer. Wall time, the device waited for at both ends; the sides take turns, and the first turn of
 each (worker start, compilation) does not count. Stops in time for `--minutes`, and writes what it has after every turn.
 
-    PYTHONPATH=. python benchmarks/original_loop.py --noise 10000 --device cuda --minutes 4 --out original_loop.json
-    PYTHONPATH=. python benchmarks/original_loop.py --data CIFAR_FOLDER --device cpu --steps 2 --repetitions 3
+On a CPU the network decides, and the ratio is told, not judged; there a turn has 4 steps and the loader one worker, if nothing
+else is said. `make bench` has a small network, no worker, and process CPU time in place of the clock's: it is judged.
+
+    PYTHONPATH=. python benchmarks/original_loop.py --noise 10000 --device cuda --minutes 4
+    OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/original_loop.py --device cpu
 """
 
 import argparse
@@ -25,7 +28,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.side_by_side import RESULTS, Check, record
+from benchmarks.side_by_side import RESULTS, Check, check, interleaved, record
 from mcdal.models.resnet import ResNet
 from mcdal.pool.assemble import from_arrays
 from mcdal.pool.base import ArrayImages, Pool
@@ -37,6 +40,16 @@ from mcdal.training import Training, train
 log = logging.getLogger("original loop")
 FASTER_ON_CUDA = 4.0
 """What is asked of an H100 and better; on a CPU the network itself decides, and the ratio is told, not judged."""
+SMALL_ON_CPU = 1.2
+"""What the original loop must take of our time for a small network, where its one-by-one images count most."""
+STEPS, WORKERS = {"cpu": 4, "cuda": 100}, {"cpu": 1, "cuda": 4}
+"""A turn's steps and the loader's workers, by the kind of the device, where nobody says otherwise."""
+
+
+TITLES = {
+    kind: f"Training against the loop that the paper started from, on a {unit}"
+    for kind, unit in (("cpu", "CPU"), ("cuda", "GPU"))
+}
 
 
 @dataclass(frozen=True)
@@ -197,10 +210,10 @@ def given_for(pool: Pool, device: str, steps: int, workers: int, architecture: R
 
 def checks(quick: bool) -> list[Check]:
     """The small network on the CPU (quick), or the paper's on the best device."""
-    device = "cuda" if torch.cuda.is_available() and not quick else "cpu"
-    architecture = ResNet(10, 8) if quick else ResNet()
-    steps = 10 if quick else 100 if device == "cuda" else 2
-    given = given_for(noise(2_000), device, steps, 1 if quick else 4, architecture, 1_500)
+    if quick:
+        return [small_check()]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    given = given_for(noise(2_000), device, STEPS[device], WORKERS[device], ResNet(), 1_500)
     found: list[Check] = []
 
     def keep(speed: dict[str, list[float]]) -> None:
@@ -210,27 +223,39 @@ def checks(quick: bool) -> list[Check]:
     return found
 
 
+def small_check(architecture: ResNet | None = None, steps: int = 10, repetitions: int = 3) -> Check:
+    """Process CPU time on the CPU, where both sides make their batches in this process."""
+    given = given_for(noise(2_000), "cpu", steps, 0, architecture or ResNet(10, 8), 1_500)
+    seconds = interleaved({"original": Original(given), "ours": Ours(given)}, repetitions)
+    name = "ResNet-10 of width 8 on a CPU, no worker: the original loop / ours, CPU time"
+    return check(name, seconds, "original", "ours", "at least", SMALL_ON_CPU)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--data", type=Path, help="folder with CIFAR-10; without it --noise")
     parser.add_argument("--noise", type=int, default=10_000, metavar="N", help="synthetic images instead")
     parser.add_argument("--labeled", type=int, default=5_000)
-    parser.add_argument("--steps", type=int, default=100, help="optimizer steps a turn")
+    parser.add_argument("--steps", type=int, help="optimizer steps a turn")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--workers", type=int, help="of the original loop's loader")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--depth", type=int, default=18)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--out", type=Path, default=RESULTS / "original_loop.json")
+    parser.add_argument("--out", type=Path, help="results/original_loop_gpu.json, or _cpu.json on a CPU")
     given = parser.parse_args()
+    kind = "cuda" if given.device.startswith("cuda") else "cpu"
+    given.steps = STEPS[kind] if given.steps is None else given.steps
+    given.workers = WORKERS[kind] if given.workers is None else given.workers
+    given.out = given.out or RESULTS / f"original_loop_{'gpu' if kind == 'cuda' else kind}.json"
     logging.basicConfig(filename=tempfile.mktemp(suffix=".log"), level=logging.INFO)
     with tempfile.TemporaryDirectory() as cache:
         pool = Cifar(given.data).open(Path(cache)) if given.data else noise(given.noise)
         both = given_for(
             pool, given.device, given.steps, given.workers, ResNet(given.depth, given.width), given.labeled  # type: ignore[arg-type]
         )  # fmt: skip
-        gpu = torch.cuda.get_device_name() if given.device.startswith("cuda") else None
+        gpu = torch.cuda.get_device_name() if kind == "cuda" else None
         options: dict[str, Any] = {k: v for k, v in vars(given).items() if k not in ("out", "data")}
         command = "python benchmarks/original_loop.py " + " ".join(
             f"--{name} {value}" for name, value in options.items() if value is not None
@@ -239,7 +264,7 @@ def main() -> None:
         def keep(speed: dict[str, list[float]]) -> None:
             numerics = str(both.training.numerics(given.device))
             record(
-                given.out, "Training and the loop that the paper started from", command, [compared(speed, given.device)],
+                given.out, TITLES[kind], command, [compared(speed, given.device)],
                 unit="images a second, wall time", gpu=gpu, ours=numerics, images_per_second=speed,
             )  # fmt: skip
 

@@ -6,8 +6,9 @@ in process CPU time, since wall time lies on a shared machine; the ratio is that
 memory, Parquet shards (decoded once into a memory-mapped cache), and a folder of JPEGs that do not fit the cache and are
 decoded for every batch by a worker. For the latter the ratio is of the main process alone, what the data path takes from the
 step, without the start of the worker, which a real round has once in 39,000 steps or 50,000 images; it is told apart. A quick
-run is too short to judge it. Whether workers keep up depends on the cores: the wall time of a step over that of a batch from
-the source alone tells whether one worker on its own core does.
+run is too short to judge it. MCDAL's step is compared with Random's, with 8 heads with that with 2, and with the published loop's
+two passes in train mode with Random's. Whether workers keep up depends on the cores: the wall time of a step over that of a
+batch from the source alone tells whether one worker on its own core does.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/overhead.py
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/overhead.py --data CIFAR_FOLDER --networks resnet18_w64
@@ -23,24 +24,19 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.images32 import SOURCES, Images32
 from benchmarks.side_by_side import RESULTS, Check, Seconds, check, interleaved, record
 from mcdal.device import Numerics
 from mcdal.measuring import measure
 from mcdal.models.resnet import ResNet
-from mcdal.pool.assemble import from_arrays
-from mcdal.pool.base import ArrayImages, Images, Pool, Positions
-from mcdal.pool.cifar import Cifar
-from mcdal.pool.folder import Folder
-from mcdal.pool.parquet import Parquet
+from mcdal.pool.base import Images, Pool, Positions
 from mcdal.registry import load
 from mcdal.training import Training, train
 
@@ -48,58 +44,12 @@ from mcdal.training import Training, train
 NETWORKS = {
     "resnet10_w8": (ResNet(10, 8), 40, 16), "resnet10_w16": (ResNet(10, 16), 8, 8), "resnet18_w64": (ResNet(18), 2, 1),
 }  # fmt: skip
-SOURCES = ("memory", "parquet", "jpegs")
 TRAINING, MEASURING, MCDAL = 1 / 0.95, 1 / 0.97, 1.35
-
-
-class Images32:
-    """Pixels and labels that every source is made of."""
-
-    def __init__(self, n: int, data: Path | None = None, cache: Path | None = None):
-        if data is not None and cache is not None:
-            pool = Cifar(data).open(cache)
-            assert isinstance(pool.images, ArrayImages) and pool.targets is not None
-            self.pixels, self.targets = np.array(pool.images.pixels[:n]), pool.targets[:n]
-        else:
-            # Smooth noise: as a JPEG it takes about as long to decode as a photograph.
-            generator = np.random.default_rng(0)
-            small = generator.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
-            self.pixels = small.repeat(4, 1).repeat(4, 2)
-            self.targets = np.arange(n) % 10
-
-    def source(self, name: str, folder: Path, batch: int) -> Pool:
-        """One of SOURCES, its test part two batches large."""
-        make = {"memory": self._in_memory, "parquet": self._parquet, "jpegs": self._jpegs}[name]
-        return make(folder, min(2 * batch, len(self.pixels) // 2))
-
-    def _in_memory(self, folder: Path, test: int) -> Pool:
-        ids = tuple(f"train/{i:05d}" for i in range(len(self.pixels)))
-        parts = [(ids[part], self.pixels[part], self.targets[part]) for part in (slice(test, None), slice(test))]
-        return from_arrays("memory", [str(c) for c in range(10)], parts[0], parts[1])
-
-    def _parquet(self, folder: Path, test: int) -> Pool:
-        for part, name in ((slice(test, None), "train"), (slice(test), "test")):
-            rows = [{"bytes": content} for content in map(self._encoded, self.pixels[part])]
-            path = folder / "shards" / f"{name}-00000-of-00001.parquet"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.table({"image": rows, "label": self.targets[part]}), path)
-        return Parquet(folder / "shards").open(folder / "cache")
-
-    def _jpegs(self, folder: Path, test: int) -> Pool:
-        for i, (pixels, target) in enumerate(zip(self.pixels, self.targets, strict=True)):
-            path = folder / "jpegs" / ("test" if i < test else "train") / f"class_{target}" / f"{i:05d}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self._encoded(pixels))
-        # No cache: every batch is decoded again.
-        return Folder(folder / "jpegs", cache_gib=1e-9, workers=1).open(folder / "cache")
-
-    @staticmethod
-    def _encoded(pixels: np.ndarray) -> bytes:
-        import io
-
-        sink = io.BytesIO()
-        Image.fromarray(pixels).save(sink, "JPEG", quality=90)
-        return sink.getvalue()
+EIGHT_HEADS, PUBLISHED = 1.03, 2.5
+"""What MCDAL's step may be with 8 heads in place of 2, and with `published`, of Random's step."""
+HEADS: dict[str, dict[str, Any]] = {
+    "mcdal": {}, "mcdal, 8 heads": {"heads": 8}, "mcdal, published": {"published": True}
+}  # fmt: skip
 
 
 def keep_memory() -> None:
@@ -117,7 +67,7 @@ def sides(
     """What takes turns, and how many steps or images each turn has."""
     torch.manual_seed(0)
     numerics = training.numerics("cpu")
-    models = [numerics.place(architecture.build(10, 3, (32, 32))) for _ in range(4)]
+    models = [numerics.place(architecture.build(10, 3, (32, 32))) for _ in range(3 + heads * len(HEADS))]
     labels = {id: i % 10 for i, id in enumerate(pool.images.ids)}
     few = dict(itertools.islice(labels.items(), len(labels) // 2))
     x = numerics.arrange(torch.randn(training.batch_size, 3, 32, 32))
@@ -128,18 +78,19 @@ def sides(
     batches = [numerics.arrange(torch.randn(min(size, n - i), 3, 32, 32)) for i in range(0, n, size)]
     margin = load("strategies", "margin")()
 
-    def ours(model: nn.Module, strategy: str) -> Callable[[], object]:
-        made = load("strategies", strategy)()
+    def ours(model: nn.Module, strategy: str, **settings: Any) -> Callable[[], object]:
+        made = load("strategies", strategy)(**settings)
         return lambda: train(model, pool, few, made, training, numerics=numerics)
 
     found: dict[str, Callable[[], object]] = {
         "bare step": lambda: bare_training(models[0], x, y, training, numerics),
         "train": ours(models[1], "random"),
-        "bare forward": lambda: bare_forward(models[3], batches, numerics),
-        "measure": lambda: measure(models[3], small, {}, margin, numerics=numerics),
+        "bare forward": lambda: bare_forward(models[2], batches, numerics),
+        "measure": lambda: measure(models[2], small, {}, margin, numerics=numerics),
     }
     if heads:
-        found["mcdal"] = ours(models[2], "mcdal")
+        kinds = zip(HEADS.items(), models[3:], strict=True)
+        found |= {name: ours(model, "mcdal", **settings) for (name, settings), model in kinds}
     return found, {name: n if name in ("bare forward", "measure") else training.steps for name in found}
 
 
@@ -227,7 +178,7 @@ def measured(
             check(f"measure over bare forward, {of}", seconds, "measure", "bare forward", "at most", MEASURING)
         )
         if "mcdal" in seconds:
-            found.append(check(f"MCDAL's step over Random's, {of}", seconds, "mcdal", "train", "at most", MCDAL))
+            found += heads_checks(seconds, of)
         each = {f"{name}, s": statistics.median(values) / counts[name] for name, values in seconds.items()}
         step = each["bare step, s"]
         keeps = "the source alone, one worker" if source == "jpegs" else "the source alone"
@@ -236,6 +187,16 @@ def measured(
         )
         medians[source] = {**each, "feeding a batch, wall s": fed}
     return found, medians
+
+
+def heads_checks(seconds: Seconds, of: str) -> list[Check]:
+    """Of MCDAL's step, as it is, with more heads and as published."""
+    eight, published = f"MCDAL's step with 8 heads over 2, {of}", f"MCDAL's step as published over Random's, {of}"
+    return [
+        check(f"MCDAL's step over Random's, {of}", seconds, "mcdal", "train", "at most", MCDAL),
+        check(eight, seconds, "mcdal, 8 heads", "mcdal", "at most", EIGHT_HEADS),
+        check(published, seconds, "mcdal, published", "train", "at most", PUBLISHED),
+    ]
 
 
 def checks(quick: bool) -> list[Check]:
@@ -265,6 +226,7 @@ def main() -> None:
         found += more
         command = (
             f"python benchmarks/overhead.py --repetitions {given.repetitions} --images {given.images}"
+            + f" --networks {' '.join(given.networks)} --sources {' '.join(given.sources)}"
             + " --data CIFAR" * bool(given.data)
         )
         record(

@@ -10,9 +10,11 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +25,10 @@ from mcdal.environment import environment
 from mcdal.training import Training
 
 RESULTS = Path(__file__).parent / "results"
+PEERS = {"skactiveml": "scikit-activeml", "sklearn": "scikit-learn"}
 Seconds = dict[str, list[float]]
+NOISE = 0.15
+"""The most that measured noise excuses: a ratio that is off by more by itself tells nothing, whatever its bound."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,20 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the bound is met, or missed by no more than the noise."""
+        """Whether the bound is met, or missed by no more than the noise, of which NOISE is taken at most."""
+        return self._within(min(self.noise, NOISE))
+
+    @property
+    def too_noisy(self) -> bool:
+        """Whether it misses a bound that its own noise, taken as it is, would excuse: to be measured again."""
+        return not self.holds and self._within(self.noise)
+
+    def _within(self, noise: float) -> bool:
         if self.bound is None:
             return True
         if self.must_be == "at least":
-            return self.value * (1 + self.noise) >= self.bound
-        return self.value * (1 - self.noise) <= self.bound
+            return self.value * (1 + noise) >= self.bound
+        return self.value * (1 - noise) <= self.bound
 
 
 def interleaved(sides: Mapping[str, Callable[[], object]], repetitions: int, warm: int = 1) -> Seconds:
@@ -128,13 +141,19 @@ def record(out: Path, title: str, command: str, checks: Sequence[Check], **more:
         "command": command,
         "date": datetime.date.today().isoformat(),
         "machine": f"{cpu()}, {os.cpu_count()} cores",
-        "environment": {k: v for k, v in environment(Training().numerics("auto")).items() if k != "host"},
+        "environment": {k: v for k, v in environment(Training().numerics("auto")).items() if k != "host"}
+        | compared_with(),
         "checks": [asdict(c) | {"holds": c.holds} for c in checks],
         **more,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(found, indent=1, default=_short) + "\n")
     show(checks)
+
+
+def compared_with() -> dict[str, str]:
+    """Versions of the packages that a measurement may compare with, of those that this process has imported."""
+    return {package: version(package) for module, package in PEERS.items() if module in sys.modules}
 
 
 def show(checks: Sequence[Check]) -> None:

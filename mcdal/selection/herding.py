@@ -245,8 +245,8 @@ class _Kept(_Blocks):
             k = self._k.index_select(0, columns[part])  # k(x, y) = k(y, x), and rows lie side by side in memory
             torch.minimum(k, high[part, None], out=k)
             found += self._weight[columns[part]] @ k.sub_(low[part, None]).clamp_min_(0)
-        sums: Float[np.ndarray, " n"] = found.div_(len(self._rows)).numpy()
-        return sums[where]
+        summed: Float[np.ndarray, " m"] = found.numpy()[where] / len(self._rows)
+        return summed
 
     def _tile(self, where: Tensor, columns: Tensor, there: Tensor) -> Float[Tensor, "m t"]:
         return self._k[:, int(columns[0]) : int(columns[-1]) + 1].index_select(0, where)

@@ -1,5 +1,8 @@
 """The measurement against the original loop runs, within its time."""
 
+import json
+import sys
+
 import pytest
 
 from benchmarks import original_loop
@@ -29,3 +32,17 @@ def test_no_turn_after_the_minutes(given):
 def test_on_a_gpu_it_is_judged():
     assert original_loop.compared({"ours": [300.0], "original": [100.0]}, "cuda").holds is False
     assert original_loop.compared({"ours": [500.0], "original": [100.0]}, "cuda").holds
+
+
+def test_the_quick_one_is_judged_on_a_cpu(no_collecting):
+    found = original_loop.small_check(ResNet(10, 1), 1, 1)
+    assert found.value > 0 and found.bound == original_loop.SMALL_ON_CPU
+
+
+def test_a_result_of_a_cpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(original_loop, "RESULTS", tmp_path)
+    words = "--device cpu --noise 64 --labeled 48 --steps 1 --workers 0 --repetitions 1 --depth 10 --width 1"
+    monkeypatch.setattr(sys, "argv", ["original_loop.py", *words.split()])
+    original_loop.main()
+    result = json.loads((tmp_path / "original_loop_cpu.json").read_text())
+    assert result["title"].endswith("on a CPU") and len(result["images_per_second"]["ours"]) == 1

@@ -23,7 +23,8 @@ def test_each_source(tiny, source):
     names = [check.name.split(",")[0] for check in found]
     assert names[-1] == "a step over what feeds it"
     assert {"train over bare step", "measure over bare forward"} <= set(names)
-    assert ("MCDAL's step over Random's" in names) == (source == "memory")
+    heads = {f"MCDAL's step {what}" for what in ("over Random's", "with 8 heads over 2", "as published over Random's")}
+    assert heads & set(names) == (heads if source == "memory" else set())
     assert ("starting a worker" in names) == (source == "jpegs")
     assert all(value > 0 for value in medians[source].values())
 

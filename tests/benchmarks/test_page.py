@@ -1,12 +1,42 @@
 """The page of results is the one that the results make."""
 
-from benchmarks import scale
-from benchmarks.page import PAGE, row, text
+import pytest
+
+from benchmarks import page, scale
+from benchmarks.page import PAGE, RESULTS, described, made, others, row, text
 from benchmarks.scale import Assumed, Rates
 
 
 def test_the_page_is_current():
     assert PAGE.read_text() == text(), "run scripts/docs"
+
+
+def test_every_result_is_on_the_page():
+    told = text()
+    assert all(f"({path.name})" in told or f"| {path.name} |" in told for path in RESULTS.glob("*.json"))
+
+
+def test_versions_are_told_where_a_result_has_them():
+    result = {
+        "date": "2026-01-02T03:04",
+        "machine": "a machine",
+        "environment": {"commit": "abc", "torch": "2", "numpy": "1"},
+    }
+    assert made(result) == "2026-01-02, commit abc, torch 2, numpy 1, a machine"
+    result["environment"] |= {"scikit-activeml": "1.0", "scikit-learn": "1.9", "device": "GPU", "precision": "float32"}
+    assert made(result).endswith("numpy 1, scikit-learn 1.9, scikit-activeml 1.0, a machine; GPU, float32")
+    assert made({"date": "2026-01-02"}) == "2026-01-02"
+
+
+def test_a_result_that_nobody_described_is_refused(monkeypatch, tmp_path):
+    assert described()["precision.json"].startswith("training speed")
+    monkeypatch.setattr(page, "README", tmp_path / "README.md")
+    page.README.write_text("| script | measures | result |\n| `x.py` | how fast x is | `results/x.json` |\n")
+    assert "| x.json | how fast x is | 2026-01-02. `x.py` |" in others(
+        [{"file": "x.json", "date": "2026-01-02", "command": "x.py"}]
+    )
+    with pytest.raises(ValueError, match=r"y\.json has no row"):
+        others([{"file": "y.json", "date": "2026-01-02"}])
 
 
 def test_what_is_derived_is_current():
