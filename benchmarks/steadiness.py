@@ -1,6 +1,6 @@
-"""Whether the discrepancy loss makes MCDAL steadier (the paper's Fig. 10): its seeds with the loss and without, in results of areas.py.
+"""Whether the discrepancy loss makes MCDAL steadier (the paper's Fig. 10): its seeds with and without it in results of areas.py.
 
-Standard deviations over seeds of the area and of the last round, in points, and the test of Pitman and Morgan that both are alike.
+Standard deviations over seeds of the area and of the last round, in points, and Pitman's and Morgan's test that both are alike.
 
     PYTHONPATH=.:benchmarks python benchmarks/steadiness.py [NAME ...]
 """
