@@ -97,6 +97,23 @@ def test_a_run_of_an_older_version_goes_on_where_new_fields_have_their_defaults(
         run(plan, out, device="cpu")
 
 
+def test_start_sets_can_be_varied_while_weights_stay_the_same(tmp_path):
+    protocol = replace(fake_config().protocol, start_seed=7)
+
+    def start(seed, protocol):
+        store = tmp_path / f"{seed}-{protocol.start_seed}"
+        id = run(Plan(fake_config(protocol=protocol), seed), store, device="cpu")
+        return set(Store(store, create=False).asked(id, 0))
+
+    drawn = start(0, protocol)
+    assert drawn == start(1, protocol) != start(0, fake_config().protocol)
+    assert drawn == start(7, fake_config().protocol), "that of the run with this seed"
+    varied, plain = Plan(fake_config(protocol=protocol)), Plan(fake_config())
+    assert all(varied.seed_of(p, r) == plain.seed_of(p, r) for p, r in (("train", 0), ("measure", 0), ("select", 1)))
+    with pytest.raises(ConfigError, match=r"protocol.start_seed = -1"):
+        replace(protocol, start_seed=-1)
+
+
 def test_picks_are_the_largest_scores_of_the_rows_kept(whole):
     artifacts = Artifacts(whole / "runs" / "custom-MCDAL-s0")
     for round in (1, 2, 3):

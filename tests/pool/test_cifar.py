@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mcdal.errors import PoolError
-from mcdal.pool.cifar import Cifar
+from mcdal.pool.cifar import JPEG_COPIES, Cifar
 from mcdal.pool.inert_pickle import read_inert
 
 REAL = Path(__file__).parents[3] / "shared" / "datasets" / "cifar10"
@@ -159,6 +159,15 @@ def test_parquet_of_another_size_is_refused(tmp_path: Path) -> None:
         layouts.write_parquet(tmp_path / f"{split}.parquet", images, {"label": [0, 1, 2, 3]})
     with pytest.raises(PoolError, match="8x8"):
         Cifar(tmp_path).open(tmp_path / "cache")
+
+
+@pytest.mark.parametrize(("kind", "notes"), [("PNG", ()), ("JPEG", (JPEG_COPIES,))])
+def test_jpeg_copies_are_told(tmp_path: Path, kind: str, notes: tuple[str, ...]) -> None:
+    for split in ("train", "test"):
+        images = [layouts.encoded(layouts.noise(i, 32, 32, 3), kind) for i in range(10)]
+        layouts.write_parquet(tmp_path / f"{split}.parquet", images, {"label": list(range(10))})
+    assert Cifar(tmp_path).open(tmp_path / "cache").notes == notes
+    assert Cifar(tmp_path).open(tmp_path / "cache").notes == notes, "from the cache too"
 
 
 def test_another_data_set_beside_it_is_not_taken_for_cifar(tmp_path: Path) -> None:
