@@ -245,7 +245,8 @@ class _Kept(_Blocks):
             k = self._k.index_select(0, columns[part])  # k(x, y) = k(y, x), and rows lie side by side in memory
             torch.minimum(k, high[part, None], out=k)
             found += self._weight[columns[part]] @ k.sub_(low[part, None]).clamp_min_(0)
-        return found.numpy()[where] / len(self._rows)
+        gain: np.ndarray = found.numpy()[where] / len(self._rows)
+        return gain
 
     def _tile(self, where: Tensor, columns: Tensor, there: Tensor) -> Float[Tensor, "m t"]:
         return self._k[:, int(columns[0]) : int(columns[-1]) + 1].index_select(0, where)
