@@ -10,7 +10,9 @@ from mcdal.stack import Matrix
 
 Positions = Int[np.ndarray, " _"]
 
-AT_ONCE = 8_192
+AT_ONCE = 1_024
+"""Rows that are added up together: so few that the memory of their copies is not new from the system each time."""
+MEASURED = 8_192
 """Rows of the features that are read together outside of training."""
 
 
