@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mcdal.device import sent
-from mcdal.networks.moments import MEASURED, moments
+from mcdal.networks.moments import AT_ONCE, moments
 from mcdal.networks.posthoc_heads import PosthocHeads
 from mcdal.replay import Replayed
 from mcdal.schedule import Optimization, set_rate
@@ -193,8 +193,8 @@ def _read(
     (n, d), c = (len(order), features.vector.shape[1]), features.probabilities.shape[1]
     z = torch.empty(n, d, dtype=precision, device=features.device)
     p = torch.empty(c, n, device=features.device)
-    for first in range(0, n, MEASURED):
-        part = slice(first, first + MEASURED)
+    for first in range(0, n, AT_ONCE):
+        part = slice(first, first + AT_ONCE)
         z[part], p.T[part] = features[order[part]]
     return z, p.T
 
@@ -205,7 +205,7 @@ def apart(heads: PosthocHeads, features: Features, positions: Positions) -> Floa
         len(positions), dtype=torch.float64
     )  # small results kept between large ones would scatter the memory
     with torch.no_grad():
-        for first in range(0, len(positions), MEASURED):
-            where = slice(first, first + MEASURED)
+        for first in range(0, len(positions), AT_ONCE):
+            where = slice(first, first + AT_ONCE)
             found[where] = heads.discrepancy(*features[positions[where]]).double().mean(1).cpu()
     return found

@@ -10,7 +10,7 @@ from torch import Tensor
 from mcdal.checked import above_zero, at_least
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.networks.dual_adversarial import DualAdversary, Weights
-from mcdal.networks.moments import MEASURED, moments
+from mcdal.networks.moments import AT_ONCE, moments
 from mcdal.selection.checks import refuse_bad_rows
 from mcdal.selection.clusters import by_id
 from mcdal.selection.top import top
@@ -93,7 +93,7 @@ class DAAL(Strategy):
         with own_randomness():
             torch.manual_seed(stream(seed, "daal"))
             trained = self._train(features, labeled, unlabeled, min(1.0, budget / len(unlabeled)), seed)
-        parts = (unlabeled[first : first + MEASURED] for first in range(0, len(unlabeled), MEASURED))
+        parts = (unlabeled[first : first + AT_ONCE] for first in range(0, len(unlabeled), AT_ONCE))
         with torch.no_grad():
             s = torch.cat([trained.score_logits(features[part]).double().sigmoid() for part in parts])
         return top(tuple(rows.ids[i] for i in unlabeled), s.numpy(), budget)
