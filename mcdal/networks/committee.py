@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mcdal.models.base import Model
 from mcdal.networks.own_steps import Batches
 from mcdal.schedule import Optimization, set_rate
+from mcdal.softmax import softmax
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Metrics, Progress
 from mcdal.windows import forward
@@ -63,7 +64,7 @@ class Committee:
         self.others.eval()
         members = (cast(Model, member) for member in self.others)
         others = (forward(member, self._window, stages=False)(batch.x).logits for member in members)
-        return torch.stack([batch.output.logits, *others]).softmax(2)
+        return softmax(torch.stack([batch.output.logits, *others]), 2)
 
     def state(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         """What a checkpoint keeps."""

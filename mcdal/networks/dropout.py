@@ -11,13 +11,15 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.models.base import Model, apply_head
+from mcdal.networks.heads import in_one_product
 from mcdal.ranks import of_whole
+from mcdal.softmax import softmax
 from mcdal.streams import own_randomness, stream
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Output
 
 AT_ONCE = 2**24
-"""Numbers in the dropped features that pass through the head together: 64 MB in float32."""
+"""Numbers in the dropped features, or in the dropped weights, that are multiplied together: 64 MB in float32."""
 
 
 class MonteCarloDropout:
@@ -80,7 +82,7 @@ class MonteCarloDropout:
             logits = torch.stack([self._pass(batch.x, t) for t in range(self.passes)])
         else:
             logits = self._head_passes(batch.output.features, self.rate)
-        return logits.softmax(2)
+        return softmax(logits, 2)
 
     def one_by_one(self, batch: Batch) -> Iterator[Float[Tensor, "b c *space"]]:
         """The same one after the other, so that only one of them is held."""
@@ -101,11 +103,15 @@ class MonteCarloDropout:
 
     def _head_passes(self, features: Float[Tensor, "b d *places"], rate: float) -> Float[Tensor, "t b c *space"]:
         assert self._model is not None
-        features = features.to(next(self._model.head.parameters()).dtype)
+        head = self._model.head
+        features = features.to(next(head.parameters()).dtype)
+        masks = self._masks(features, rate)
+        if type(head) is nn.Linear and head.out_features <= len(features):  # else there are fewer features than weights
+            return _linear_passes(head, features, masks)
         said = []
-        for some in torch.split(self._masks(features, rate), max(1, AT_ONCE // features.numel())):
+        for some in torch.split(masks, max(1, AT_ONCE // features.numel())):
             dropped = features * _over_space(some, features)  # t b d *space
-            logits = apply_head(self._model.head, dropped.flatten(0, 1))
+            logits = apply_head(head, dropped.flatten(0, 1))
             said.append(logits.reshape(*dropped.shape[:2], *logits.shape[1:]))
         return torch.cat(said)
 
@@ -145,6 +151,18 @@ class MonteCarloDropout:
             zero, one = (_as_in_training(layer, image, seed) for image in (blank.clone(), blank + 1))
             self._known[key] = (one - zero).to(x), zero.to(x)
         return self._known[key]
+
+
+def _linear_passes(
+    head: nn.Linear, features: Float[Tensor, "b d"], masks: Float[Tensor, "t 1 d"]
+) -> Float[Tensor, "t b c"]:
+    """(z m_t) W' = z (W m_t)': a mask is the same for all samples, so the few rows of W are dropped and not the features."""
+    with torch.autocast(features.device.type, enabled=False):
+        said = []
+        for some in torch.split(masks, max(1, AT_ONCE // head.weight.numel())):
+            bias = None if head.bias is None else head.bias.expand(len(some), 1, -1)
+            said.append(in_one_product(head.weight * some, bias, features))
+    return said[0] if len(said) == 1 else torch.cat(said)
 
 
 def _as_in_training(layer: _DropoutNd, x: Tensor, seed: int) -> Tensor:

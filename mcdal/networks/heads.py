@@ -38,18 +38,21 @@ class LinearHeads(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             z = features.to(self.weight.dtype)
             if not torch.is_grad_enabled():
-                return self._in_one_product(z)
+                return in_one_product(self.weight, self.bias, z)
             z, products = z.expand(len(self.weight), -1, -1), self.weight.transpose(1, 2)
             return torch.bmm(z, products) if self.bias is None else torch.baddbmm(self.bias, z, products)
 
-    def _in_one_product(self, z: Float[Tensor, "b d"]) -> Said:
-        """For measuring: a batched product is one for each head. Narrow logits come in the order that `softmax` wants."""
-        heads, classes, _ = self.weight.shape
-        rows = self.weight.flatten(0, 1)
-        bias = rows.new_zeros(()) if self.bias is None else self.bias.flatten()
-        if z.device.type == "cpu" and classes < NARROW:
-            return torch.addmm(bias[..., None], rows, z.T).view(heads, classes, len(z)).transpose(1, 2)
-        return torch.addmm(bias, z, rows.T).view(len(z), heads, classes).transpose(0, 1)
+
+def in_one_product(
+    weight: Float[Tensor, "h c d"], bias: Float[Tensor, "h _ c"] | None, z: Float[Tensor, "b d"]
+) -> Float[Tensor, "h b c"]:
+    """For measuring: a batched product is one for each head. Narrow logits come in the order that `softmax` wants."""
+    heads, classes, _ = weight.shape
+    rows = weight.flatten(0, 1)
+    offset = rows.new_zeros(()) if bias is None else bias.flatten()
+    if z.device.type == "cpu" and classes < NARROW:
+        return torch.addmm(offset[..., None], rows, z.T).view(heads, classes, len(z)).transpose(1, 2)
+    return torch.addmm(offset, z, rows.T).view(len(z), heads, classes).transpose(0, 1)
 
 
 class PixelHeads(nn.Module):

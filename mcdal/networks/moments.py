@@ -10,6 +10,8 @@ from mcdal.stack import Matrix
 
 Positions = Int[np.ndarray, " _"]
 
+SUMMED = 1_024
+"""Rows that are added up together: so few that the memory of their copies is not new from the system each time."""
 AT_ONCE = 8_192
 """Rows of the features that are read together outside of training."""
 
@@ -18,8 +20,8 @@ def moments(vector: Float[Matrix, "n d"], order: Positions) -> tuple[Float[Tenso
     """Mean and standard deviation of each feature, in float64, from one pass over the rows in this order."""
     total = torch.zeros(2, vector.shape[1], dtype=torch.float64)
     pivot = torch.from_numpy(vector[order[0]].astype(np.float64))  # against cancellation where the mean is large
-    for first in range(0, len(order), AT_ONCE):
-        x = torch.from_numpy(widened(vector[order[first : first + AT_ONCE]]).astype(np.float64)) - pivot
+    for first in range(0, len(order), SUMMED):
+        x = torch.from_numpy(widened(vector[order[first : first + SUMMED]]).astype(np.float64)) - pivot
         total += torch.stack([x.sum(0), x.square().sum(0)])
     mean, square = total / len(order)
     return mean + pivot, (square - mean.square()).clamp_min(0).sqrt()

@@ -10,6 +10,9 @@ from mcdal.selection.k_center import widened
 from mcdal.selection.top import refuse_nan
 from mcdal.values import Ids, Picks, Rows
 
+PART = 1_024
+"""Rows that are looked at together: so few that the memory of a copy is not new from the system each time."""
+
 
 def check_picks(picks: Picks, rows: Rows, budget: int, who: str) -> None:
     """Raises SelectionError unless there are `budget` ids (or all that are left), each once, each in the pool and unlabeled."""
@@ -65,10 +68,14 @@ def refuse_bad_rows(rows: Rows) -> None:
     if rows.score is not None:
         refuse_nan(rows.ids, rows.score)
     for name, values in (("features", rows.vector), ("probabilities", rows.probabilities)):
-        for start in range(0, 0 if values is None else len(values), 8_192):
+        for start in range(0, 0 if values is None else len(values), PART):
             assert values is not None
-            with np.errstate(over="ignore"):  # too large for float32, in which all is computed: told as not finite
-                rows_here = widened(values[start : start + 8_192]).astype(np.float32, copy=False)
+            with np.errstate(
+                over="ignore", invalid="ignore"
+            ):  # too large for float32, in which all is computed: not finite
+                rows_here = widened(values[start : start + PART]).astype(np.float32, copy=False)
+                if np.isfinite(rows_here.sum()):  # then each number is, and one sum is found sooner than each is asked
+                    continue
             bad = np.flatnonzero(~np.isfinite(rows_here).all(axis=1))
             if len(bad):
                 raise SelectionError(f"the {name} of {rows.ids[start + bad[0]]!r} are not finite: nothing was picked")

@@ -117,7 +117,7 @@ def pairs_within(points: Float[np.ndarray, "n d"], squared: float, most: int) ->
 def squared_lengths(rows: Float[Tensor, "n d"], dtype: torch.dtype = torch.float32) -> Float[Tensor, " n"]:
     """||x||^2 of every row, without a second copy of all rows."""
     found = torch.empty(len(rows), dtype=dtype)
-    for part in chunks(len(rows)):
+    for part in chunks(len(rows), 512):  # so few that their memory is not new from the system each time
         found[part] = rows[part].to(dtype).square().sum(1)
     return found
 

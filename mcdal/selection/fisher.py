@@ -1,16 +1,21 @@
 """Fisher information of a linear softmax head, and the batch that lowers the trace of its inverse most (BAIT)."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mcdal.selection.clusters import COPIED
 from mcdal.selection.k_center import chunks, part
 from mcdal.stack import Matrix
 
 Positions = Int[np.ndarray, " _"]
+Part: TypeAlias = tuple[Float[Tensor, "m d"], Float[Tensor, "m c k"]]
+"""Features of some rows, and their factors B."""
 
 AT_ONCE = 1_024
 """Rows of a product with a matrix of (C d)^2 numbers."""
@@ -38,7 +43,7 @@ class Gradients:
     p: Float[Matrix, "n c"]
     likely: int
 
-    def part(self, where: Positions) -> tuple[Float[Tensor, "m d"], Float[Tensor, "m c k"]]:
+    def part(self, where: Positions) -> Part:
         p = torch.from_numpy(self.p[where].astype(np.float64))
         return part(self.z, where).double(), factors(p, self.likely)
 
@@ -67,14 +72,31 @@ class Gradients:
             found.append(b.transpose(1, 2) @ s @ b)
         return torch.cat(found)
 
-    def products(self, w: Float[Tensor, "c d j"], positions: Positions) -> Float[Tensor, "m k j"]:
+    def parts(self, positions: Positions) -> Iterable[Part]:
+        """All of these rows: read once and kept where that fits, otherwise read anew whenever they are wanted."""
+        read = _Parts(self, positions)
+        d, (c, k) = self.z.shape[1], (self.p.shape[1], self.likely)
+        return list(read) if 8 * len(positions) * (d + c * k) <= COPIED else read
+
+    @staticmethod
+    def products(w: Float[Tensor, "c d j"], parts: Iterable[Part]) -> Float[Tensor, "m k j"]:
         """V' W of each row."""
         found = []
-        for where in chunks(len(positions)):
-            z, b = self.part(positions[where])
+        for z, b in parts:
             t = (z @ w.transpose(0, 1).flatten(1)).view(len(z), len(w), w.shape[2])
             found.append(b.transpose(1, 2) @ t)
         return torch.cat(found)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Rows that are read whenever one goes through them."""
+
+    gradients: Gradients
+    positions: Positions
+
+    def __iter__(self) -> Iterator[Part]:
+        return (self.gradients.part(self.positions[where]) for where in chunks(len(self.positions)))
 
 
 class Trace:
@@ -91,7 +113,7 @@ class Trace:
     def __init__(
         self, gradients: Gradients, m: Float[Tensor, "c d c d"], f: Float[Tensor, "c d c d"], positions: Positions
     ):
-        self.gradients, self.positions = gradients, positions
+        self.gradients, self.positions, self._parts = gradients, positions, gradients.parts(positions)
         self._shape = m.shape
         size = m.shape[0] * m.shape[1]
         self._f = f.reshape(size, size)
@@ -103,6 +125,7 @@ class Trace:
     def restrict(self, kept: Positions) -> None:
         """Follows these of the rows alone from now on."""
         self.positions = self.positions[kept]
+        self._parts = self.gradients.parts(self.positions)
         self.g, self.h = self.g[torch.from_numpy(kept)], self.h[torch.from_numpy(kept)]
 
     def falls(self, sign: int) -> Float[np.ndarray, " m"]:
@@ -121,9 +144,9 @@ class Trace:
         y = self._inverse @ fw
         r = sign * torch.linalg.inv(torch.eye(v.shape[1], dtype=v.dtype) + sign * (v.T @ w))
         both = torch.cat([w, y], dim=1).view(*self._shape[:2], -1)
-        pq = self.gradients.products(both, self.positions)
+        pq = self.gradients.products(both, self._parts)
         p, q = pq[:, :, : v.shape[1]], pq[:, :, v.shape[1] :]
-        self._inverse -= w @ r @ w.T
+        self._inverse.addmm_(w @ r, w.T, alpha=-1)  # in place: a matrix of its size takes longer to get than to fill
         pr, mixed = p @ r, p @ r @ q.transpose(1, 2)
         self.g -= pr @ p.transpose(1, 2)
         self.h += pr @ (w.T @ fw) @ pr.transpose(1, 2) - mixed - mixed.transpose(1, 2)

@@ -75,7 +75,7 @@ def nearest(vectors: Float[Matrix, "n d"], centres: Int[np.ndarray, " k"]) -> Fl
 def mean(vectors: Float[Matrix, "n d"]) -> Float[Tensor, " d"]:
     """Of the rows, added up in float64."""
     total = torch.zeros(vectors.shape[1], dtype=torch.float64)
-    for where in chunks(len(vectors)):
+    for where in chunks(len(vectors), 512):  # so few that their memory is not new from the system each time
         total += part(vectors, where).double().sum(0)
     return (total / len(vectors)).float()
 

@@ -26,7 +26,7 @@ def among_candidates(rows: Rows, candidate: Bool[np.ndarray, " n"], budget: int,
     """
     assert rows.vector is not None
     candidates = by_id(rows.ids, np.flatnonzero(candidate & ~rows.labeled))
-    others = by_id(rows.ids, np.flatnonzero(~candidate & ~rows.labeled))
+    others = np.flatnonzero(~candidate & ~rows.labeled)
     if len(candidates) > budget:
         picks, size = spread(rows.ids, rows.vector, candidates, budget, seed)
     else:
@@ -65,6 +65,8 @@ def spread(
 
 
 def _by_lot(ids: Ids, positions: Positions, count: int, seed: int) -> Positions:
+    if count == 0:
+        return np.empty(0, dtype=np.int64)  # a number of its own for each id would be drawn for nothing
     place = {ids[i]: i for i in positions.tolist()}
     drawn = at_random(tuple(place), count, stream(seed, "by lot")).ids
     return np.array([place[id] for id in drawn], dtype=np.int64)

@@ -107,10 +107,9 @@ class _Gradients:
     def __init__(self, a: Float[Matrix, "n c"], z: Float[Matrix, "n d"], candidates: Positions):
         self._a, self._z, self._candidates = a, z, candidates
         self.own = np.empty(len(candidates))
-        for where in chunks(len(candidates)):
-            shares, rows = part(a, candidates[where]), part(z, candidates[where])
-            norms = [torch.linalg.vector_norm(x, dim=1, dtype=torch.float64) for x in (shares, rows)]
-            self.own[where] = (norms[0] * norms[1]).square().numpy()
+        for where in chunks(len(candidates), 512):  # so few that their memory is not new from the system each time
+            shares, rows = (part(x, candidates[where]).double().numpy() for x in (a, z))
+            self.own[where] = np.einsum("ij,ij->i", shares, shares) * np.einsum("ij,ij->i", rows, rows)
 
     def lower(self, weight: Float[np.ndarray, " m"], picks: Positions) -> None:
         """weight = min(weight, squared distance to these picks), in place; in float32, so with room for its rounding."""

@@ -90,7 +90,7 @@ class Unalike(Limit):
     def __init__(self, vectors: Callable[[Sequence[str]], Float[np.ndarray, "k d"]], near: float):
         self._vectors, self._near = vectors, near
         self._known: dict[str, Float[np.ndarray, " d"]] = {}
-        self._taken: list[Float[np.ndarray, " d"]] = []
+        self._room, self._count = np.empty((0, 0)), 0  # of vectors of what was taken
 
     def look(self, ids: Sequence[str]) -> None:
         new = [id for id in ids if id not in self._known]
@@ -98,11 +98,16 @@ class Unalike(Limit):
             self._known |= zip(new, self._vectors(new), strict=True)
 
     def admits(self, id: str) -> bool:
-        return not self._taken or bool((np.stack(self._taken) @ self._known[id]).max() < self._near)
+        taken = self._room[: self._count]
+        return not len(taken) or bool((taken @ self._known[id]).max() < self._near)
 
     def take(self, id: str) -> None:
         self.look([id])
-        self._taken.append(self._known[id])
+        if self._count == len(self._room):  # room for as many again, so that rows are seldom copied
+            more = np.repeat(self._known[id][None], max(16, self._count), axis=0)
+            self._room = np.concatenate([self._room, more]) if self._count else more
+        self._room[self._count] = self._known[id]
+        self._count += 1
 
 
 def within(

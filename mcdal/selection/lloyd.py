@@ -163,6 +163,8 @@ class _Lloyd:
     def _fill(self) -> bool:
         """Puts centres that no point is nearest to where points are farthest from theirs; whether there was one."""
         empty = (self._counts() == 0).nonzero()[:, 0]
+        if len(empty) == 0:
+            return False  # nothing is sorted for it
         self._there[empty] = False
         squared = self._least + self._own
         far = squared.argsort(descending=True, stable=True)[: len(empty)]

@@ -1,6 +1,6 @@
 """ALFA-Mix: label, well spread, where a small step toward other classes' features changes the predicted class."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,8 @@ from mcdal.stack import Matrix
 from mcdal.strategies.base import About, Setting, Strategy
 from mcdal.tasks.base import Task
 from mcdal.values import Batch, Measurement, Picks, Rows
+
+Positions = Int[np.ndarray, " _"]
 
 
 @dataclass
@@ -38,7 +40,8 @@ class ALFAMix(Strategy):
     about = About(
         paper="Parvaneh et al. 2022, *Active Learning by Feature Mixing*",
         needs=("features", "labels", "model"),
-        cost="the head and its gradient on each row, the head once more for each class, up to 5 times; k-means of the candidates",
+        cost="the head on each row, and the distance to each class; for a head that is not linear its gradient and the head once "
+        "more for each class, up to 5 times; k-means of the candidates",
         memory="a copy of up to 50,000 candidates' features",
         use="few labels and a head that is good at what it was trained on, as on a pretrained encoder",
         avoid="very many classes: each has an anchor that every row is moved by",
@@ -67,11 +70,14 @@ class ALFAMix(Strategy):
         assert rows.vector is not None
         refuse_bad_rows(rows)
         anchors = class_means(rows)
-        candidate = np.zeros(len(rows.ids), dtype=bool)
+        candidate, left = np.zeros(len(rows.ids), dtype=bool), rows.free()
+        flips = _flips(self._model.head, rows.vector, anchors, left)
         for epsilon in self._steps():
-            candidate |= changed(self._model.head, rows.vector, anchors, epsilon)
-            if (candidate & ~rows.labeled).sum() >= budget:
+            found = flips(left, epsilon)
+            candidate[left[found]] = True
+            if candidate.sum() >= budget:
                 break
+            left = left[~found]
         return among_candidates(rows, candidate, budget, seed)
 
     def _steps(self) -> Iterator[float]:
@@ -93,15 +99,26 @@ def class_means(rows: Rows) -> Float[np.ndarray, "k d"]:
     return means
 
 
+def _flips(
+    head: nn.Module, vector: Float[Matrix, "n d"], anchors: Float[np.ndarray, "k d"], free: Positions
+) -> Callable[[Positions, float], Bool[np.ndarray, " m"]]:
+    """Tells of some of the `free` rows, for an epsilon, whether their class changes on the step toward some anchor."""
+    if type(head) is not nn.Linear:
+        return lambda rows, epsilon: changed(head, vector, anchors, epsilon, rows)
+    least = np.full(len(vector), np.inf)
+    least[free] = least_epsilon(head, vector, anchors, free)
+    return lambda rows, epsilon: least[rows] < epsilon
+
+
 def changed(
-    head: nn.Module, vector: Float[Matrix, "n d"], anchors: Float[np.ndarray, "k d"], epsilon: float
-) -> Bool[np.ndarray, " n"]:
-    """Rows whose class changes on the step toward some anchor."""
+    head: nn.Module, vector: Float[Matrix, "n d"], anchors: Float[np.ndarray, "k d"], epsilon: float, rows: Positions
+) -> Bool[np.ndarray, " m"]:
+    """Which of these rows change their class on the step toward some anchor, for a head of any kind."""
     weight = next(head.parameters())
     points = torch.from_numpy(anchors).to(weight.device, weight.dtype)
-    found = np.zeros(len(vector), dtype=bool)
-    for where in chunks(len(vector), 4_096):
-        z = part(vector, where).to(weight.device, weight.dtype)
+    found = np.zeros(len(rows), dtype=bool)
+    for where in chunks(len(rows), 4_096):
+        z = part(vector, rows[where]).to(weight.device, weight.dtype)
         said, direction = said_and_direction(head, z)
         with torch.no_grad():
             flips = torch.zeros_like(said, dtype=torch.bool)
@@ -110,6 +127,50 @@ def changed(
                 flips |= apply_head(head, z + step * direction).argmax(1) != said
         found[where] = flips.cpu().numpy()
     return found
+
+
+@torch.no_grad()
+def least_epsilon(
+    head: nn.Linear, vector: Float[Matrix, "n d"], anchors: Float[np.ndarray, "k d"], rows: Positions
+) -> Float[np.ndarray, " m"]:
+    """Above which epsilon these rows change their class on the step toward some anchor; infinite where they never do.
+
+    Along g the logits of a linear head are straight lines: a class that has overtaken y^ stays ahead. So the longest step
+    decides, that toward the farthest anchor, and one look at each row serves every epsilon.
+    """
+    points = torch.from_numpy(anchors).to(head.weight.device, head.weight.dtype)
+    gram = head.weight.double() @ head.weight.double().T
+    found = np.empty(len(rows))
+    for where in chunks(len(rows), 512):  # so few that their memory is not new from the system each time
+        z = part(vector, rows[where]).to(head.weight.device, head.weight.dtype)
+        step = _step_to_change(apply_head(head, z).double(), gram)
+        found[where] = (step * z.shape[1] ** 0.5 / _farthest(z, points)).cpu().numpy()
+    return found
+
+
+def _step_to_change(logits: Float[Tensor, "b c"], gram: Float[Tensor, "c c"]) -> Float[Tensor, " b"]:
+    """Length of the step along g / ||g|| at which a class reaches y^; infinite where none does. gram: W W' of the head.
+
+    g = W' a with a = softmax of the other classes less the one of y^, so logits rise by W g = (W W') a and ||g||^2 = a' (W W') a.
+    """
+    said = logits.argmax(1, keepdim=True)
+    a = logits.scatter(1, said, -torch.inf).softmax(1).scatter(1, said, -1.0)
+    rise = a @ gram
+    gap, rise, length = (
+        logits.gather(1, said) - logits,
+        rise - rise.gather(1, said),
+        (a * rise).sum(1).clamp_min(0).sqrt(),
+    )
+    return torch.where(rise > 0, gap / rise * length[:, None], torch.inf).amin(1)
+
+
+def _farthest(z: Float[Tensor, "b d"], points: Float[Tensor, "k d"]) -> Float[Tensor, " b"]:
+    """Distance to the farthest of the points: which one it is by products, about their mean, how far it is by differences."""
+    about = points.mean(0)
+    centred = points - about
+    which = torch.addmm(centred.square().sum(1), z - about, centred.T, alpha=-2).argmax(1)
+    apart: Tensor = (points[which] - z).norm(dim=1)
+    return apart.double()
 
 
 def said_and_direction(head: nn.Module, z: Float[Tensor, "b d"]) -> tuple[Int[Tensor, " b"], Float[Tensor, "b d"]]:

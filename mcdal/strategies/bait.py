@@ -9,7 +9,7 @@ from mcdal.checked import above_zero, at_least
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.selection import fisher
 from mcdal.selection.checks import refuse_bad_rows
-from mcdal.selection.clusters import by_id
+from mcdal.selection.clusters import COPIED, by_id
 from mcdal.selection.demand import Demand, Size
 from mcdal.strategies.base import About, Strategy
 from mcdal.values import Batch, Measurement, Picks, Rows
@@ -70,11 +70,15 @@ class BAIT(Strategy):
         return Picks(tuple(rows.ids[free[i]] for i in picks), np.array(falls, dtype=np.float64))
 
     def demand(self, size: Size) -> Demand:
-        """Matrices of (C d)^2 and forms of k^2 a row; information and two forms of every row, and 3 changes a pick."""
+        """Matrices of (C d)^2, forms of k^2 a row, and rows in float64; information and two forms of every row, and 3 changes a
+        pick."""
         length, k = size.c * size.d, self._likely(size.c)
         a_row = 2 * k * k + size.c * k
         changes = 3 * size.budget * (size.n * length * k + 4 * length * length * k)
-        return Demand(48.0 * length**2 + 16.0 * size.n * a_row, 2.0 * (2.5 * size.n * length**2 + length**3 + changes))
+        kept = min(8.0 * size.n * (size.d + size.c * k), COPIED)
+        return Demand(
+            48.0 * length**2 + 16.0 * size.n * a_row + kept, 2.0 * (2.5 * size.n * length**2 + length**3 + changes)
+        )
 
     def _likely(self, c: int) -> int:
         return min(self.likely or (c if c <= ALL_CLASSES else 2), c)

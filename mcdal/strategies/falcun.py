@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 
 from mcdal.checked import at_least
 from mcdal.selection.checks import refuse_bad_rows
-from mcdal.selection.clusters import by_id
+from mcdal.selection.clusters import COPIED, by_id
 from mcdal.selection.k_center import chunks
 from mcdal.stack import Matrix, taken
 from mcdal.strategies.base import About, Strategy
@@ -31,7 +32,7 @@ class Falcun(Strategy):
         paper="Gilhuber et al. 2024, *FALCUN: A Simple and Efficient Deep Active Learning Strategy*",
         needs=("probabilities",),
         cost="O(b N C), no features: seconds",
-        memory="a few numbers a sample",
+        memory="a few numbers a sample, and its probabilities in float64 up to half a gigabyte",
         use="large batches where BADGE is too slow",
         avoid="the first labels of a pool, when the model's probabilities mean little",
     )
@@ -60,30 +61,59 @@ def falcun(
     u: Float[np.ndarray, " n"], p: Float[Matrix, "n c"], draws: Float[np.ndarray, " b"], gamma: float
 ) -> tuple[list[int], list[float]]:
     """Positions of the picks and r of each; one uniform number of `draws` a pick."""
-    d, free = u.copy(), np.ones(len(u), dtype=bool)
-    picks: list[int] = []
-    scores: list[float] = []
-    for number in draws:
-        r = _relevance(u, d, free)
-        pick = _drawn(r, free, gamma, float(number))
-        picks.append(pick)
-        scores.append(float(r[pick]))
-        free[pick] = False
-        for where in chunks(len(p)):
-            gap = np.abs(p[where].astype(np.float64) - p[pick].astype(np.float64)).sum(1)
-            np.minimum(d[where], gap, out=d[where])
-    return picks, scores
+    d, p = u.copy(), _wide(p)
+    picks, scores = np.empty(len(draws), dtype=np.int64), np.empty(len(draws))
+    for i, number in enumerate(draws.tolist()):
+        r = _relevance(u, d, picks[:i])
+        picks[i] = _drawn(r, picks[:i], gamma, number)
+        scores[i] = r[picks[i]]
+        _come_nearer(d, p, int(picks[i]))
+    return picks.tolist(), scores.tolist()
 
 
-def _relevance(u: Float[np.ndarray, " n"], d: Float[np.ndarray, " n"], free: np.ndarray) -> Float[np.ndarray, " n"]:
-    low, high = d[free].min(), d[free].max()
-    scaled: Float[np.ndarray, " n"] = (d - low) / (high - low if high > low else 1.0)
-    return np.where(free, u + scaled, 0.0)
+def _wide(p: Float[Matrix, "n c"]) -> Float[Matrix, "n c"]:
+    """In float64 once for all picks where that fits; a larger table is read in parts for each."""
+    return p[:].astype(np.float64) if 8 * len(p) * p.shape[1] <= COPIED else p
 
 
-def _drawn(r: Float[np.ndarray, " n"], free: np.ndarray, gamma: float, number: float) -> int:
+def _come_nearer(d: Float[np.ndarray, " n"], p: Float[Matrix, "n c"], pick: int) -> None:
+    """d = min(d, L1 distance to this row), in place."""
+    centre = torch.from_numpy(p[pick : pick + 1].astype(np.float64))
+    for where in chunks(len(p)):
+        rows = torch.from_numpy(p[where].astype(np.float64, copy=False))
+        np.minimum(d[where], torch.cdist(rows, centre, p=1)[:, 0].numpy(), out=d[where])
+
+
+def _relevance(
+    u: Float[np.ndarray, " n"], d: Float[np.ndarray, " n"], picks: Int[np.ndarray, " k"]
+) -> Float[np.ndarray, " n"]:
+    """r of each row, 0 of those that are picked, whose d counts for nothing from now on."""
+    d[picks] = np.inf
+    low = d.min()
+    d[picks] = low
+    high = d.max()
+    r: Float[np.ndarray, " n"] = u + (d - low) / (high - low if high > low else 1.0)
+    r[picks] = 0.0
+    return r
+
+
+def _drawn(r: Float[np.ndarray, " n"], picks: Int[np.ndarray, " k"], gamma: float, number: float) -> int:
     largest = r.max()
-    weight = np.where(free, (r / largest) ** gamma if largest > 0 else 1.0, 0.0)
+    weight = _power(r / largest, gamma) if largest > 0 else np.ones_like(r)
+    weight[picks] = 0.0
     cumulative = np.cumsum(weight)
     found = int(np.searchsorted(cumulative, number * cumulative[-1], side="right"))
-    return min(found, int(np.flatnonzero(weight)[-1]))  # rounding must not lead past the last that can be drawn
+    # Rounding must not lead past the last that can be drawn.
+    return found if found < len(r) else int(np.flatnonzero(weight)[-1])
+
+
+def _power(x: Float[np.ndarray, " n"], exponent: float) -> Float[np.ndarray, " n"]:
+    """x ** exponent; a small whole one, as gamma mostly is, by products: a third of the time."""
+    if not float(exponent).is_integer() or exponent > 64:
+        return x**exponent
+    made, left = np.ones_like(x), int(exponent)
+    while left:
+        if left % 2:
+            made *= x
+        x, left = x * x, left // 2
+    return made

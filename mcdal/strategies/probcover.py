@@ -1,5 +1,6 @@
 """ProbCover: label what covers the most of the pool that no label covers yet, in balls of one radius."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from mcdal.selection.clusters import by_id, unit
 from mcdal.selection.covering import PAIRS, Balls, cover
 from mcdal.selection.demand import Demand, Size
 from mcdal.strategies.base import BOTH, About, Strategy
-from mcdal.values import Batch, Measurement, Picks, Rows
+from mcdal.values import Batch, Ids, Measurement, Picks, Rows
 
 
 @dataclass
@@ -52,11 +53,15 @@ class ProbCover(Strategy):
         points, labeled = unit(rows.vector, order), rows.labeled[order]
         picks, gains = cover(Balls(points, self.delta), labeled, budget)
         ids = [rows.ids[order[i]] for i in picks]
-        taken = set(ids)
-        left = [rows.ids[i] for i in order if not rows.labeled[i] and rows.ids[i] not in taken]
-        rest = at_random(left, budget - len(ids), seed).ids
+        rest = _at_random(rows, budget - len(ids), set(ids), seed) if len(ids) < budget else ()
         return Picks((*ids, *rest), np.array([*gains, *[0] * len(rest)], dtype=np.float64))
 
     def demand(self, size: Size) -> Demand:
         """Each pair once; a copy of the vectors, and lists of `PAIRS` neighbours each while they are made."""
         return Demand((4.0 * size.d + 24 * PAIRS) * size.n, 0.5 * size.n * size.n * size.d)
+
+
+def _at_random(rows: Rows, count: int, taken: Collection[str], seed: int) -> Ids:
+    """Of what is neither labeled nor taken."""
+    left = [id for id, labeled in zip(rows.ids, rows.labeled.tolist(), strict=True) if not labeled and id not in taken]
+    return at_random(left, count, seed).ids

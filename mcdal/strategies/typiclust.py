@@ -75,7 +75,8 @@ class TypiClust(Strategy):
 
     def _in_turn(self, cluster: Int[np.ndarray, " n"], labeled: Bool[np.ndarray, " n"], k: int) -> list[np.ndarray]:
         """Members of each cluster: small clusters last, then by labels (few first), size (large first), smallest id."""
-        members = [found for c in range(k) if len(found := np.flatnonzero(cluster == c))]
+        ends = np.cumsum(np.bincount(cluster, minlength=k))
+        members = [found for found in np.split(np.argsort(cluster, kind="stable"), ends[:-1]) if len(found)]
         return sorted(members, key=lambda m: (len(m) <= self.smallest, int(labeled[m].sum()), -len(m), int(m[0])))
 
     def _queue(

@@ -94,6 +94,22 @@ def test_passes_are_the_head_under_each_mask():
             torch.testing.assert_close(p[t, i], expected, rtol=1e-12, atol=1e-12)
 
 
+class Other(nn.Linear):
+    """What is not known to be linear: its features are dropped, and not its weights."""
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("classes", [1, 3, 40])
+def test_dropped_weights_say_what_dropped_features_say(classes, bias):
+    model, other = Plain(nn.Linear(7, classes, bias)), Plain(Other(7, classes, bias))
+    other.head.load_state_dict(model.head.state_dict())
+    x = torch.randn(50, 1, 1, 7).double()
+    p, expected = (attached(given).probabilities(batch_of(given, x)) for given in (model, other))
+    torch.testing.assert_close(p, expected, rtol=1e-12, atol=1e-12)
+    few = attached(model).probabilities(batch_of(model, x[:2]))  # fewer features than weights
+    torch.testing.assert_close(few, expected[:, :2], rtol=1e-12, atol=1e-12)
+
+
 def test_a_few_passes_at_once_are_the_same_passes(monkeypatch):
     model = Plain(nn.Linear(7, 3))
     draws = attached(model)

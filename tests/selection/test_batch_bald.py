@@ -128,6 +128,17 @@ def test_drawn_combinations_estimate_the_exact_entropy():
     assert each.std() > 0.01
 
 
+def test_few_combinations_at_once_say_the_same(monkeypatch):
+    p = torch.from_numpy(pool(n=9)[0])
+    known = Combinations.of_nothing(4)
+    for pick in p[:3]:
+        known = known.with_pick(pick, 1_000, np.random.default_rng(0))
+    together = known.entropy(p)
+    monkeypatch.setattr(module, "BLOCK", 4)
+    assert len(known.weight) == 27
+    torch.testing.assert_close(known.entropy(p), together, rtol=1e-13, atol=1e-13)
+
+
 def test_weights_are_probabilities_and_impossible_labels_are_left_out():
     p = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]).double()
     one = Combinations.of_nothing(2).with_pick(p, 100, np.random.default_rng(0))

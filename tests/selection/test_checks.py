@@ -5,6 +5,7 @@ import pytest
 
 from mcdal.errors import SelectionError
 from mcdal.selection import check_picks, mask
+from mcdal.selection.checks import refuse_bad_rows
 from mcdal.values import Picks, Rows
 
 ROWS = Rows(("a", "b", "c", "d"), np.array([False, True, False, False]))
@@ -29,6 +30,19 @@ def picks(*ids, scores=None):
 def test_bad_picks(made, budget, message):
     with pytest.raises(SelectionError, match=message):
         check_picks(made, ROWS, budget, "Mine")
+
+
+def test_sums_that_overflow_are_no_reason_to_refuse():
+    ids = tuple(f"{i}" for i in range(2_000))
+    vector = np.full((2_000, 3), 3e38, dtype=np.float32)
+    vector[1::2] *= -1
+    vector[:1_024] = 3e38
+    rows = Rows(ids, np.zeros(2_000, dtype=bool), vector=vector)
+    refuse_bad_rows(rows)
+    for bad in (np.nan, np.inf, -np.inf):
+        vector[1_500, 1] = bad
+        with pytest.raises(SelectionError, match=r"features of '1500' are not finite"):
+            refuse_bad_rows(rows)
 
 
 def test_good_picks():

@@ -13,7 +13,7 @@ from mcdal.measuring import select
 from mcdal.plan import Plan
 from mcdal.registry import listed, load
 from mcdal.selection import top
-from mcdal.selection.limits import Limit, PerGroup, Within, within
+from mcdal.selection.limits import Limit, PerGroup, Unalike, Within, within
 from mcdal.store import Store
 from mcdal.strategies.core_set import CoreSet
 from mcdal.strategies.margin import Margin
@@ -156,6 +156,19 @@ def test_who_has_nothing_more_ends_the_batch():
     rows = rows_of(20)
     picks = within(lambda left, count: top(left.ids, left.score, 0, left.free()), rows, 5, [], as_labeled=False)
     assert len(picks) == 0
+
+
+def test_nothing_joins_that_looks_like_any_of_many():
+    random = np.random.default_rng(0)
+    vectors = {f"x{i:03d}": v / np.linalg.norm(v) for i, v in enumerate(random.normal(size=(120, 6)))}
+    limit, taken = Unalike(lambda ids: np.stack([vectors[id] for id in ids]), 0.8), []
+    limit.look(list(vectors))
+    for id, vector in vectors.items():
+        assert limit.admits(id) == all(vector @ vectors[other] < 0.8 for other in taken)
+        if limit.admits(id):
+            limit.take(id)
+            taken.append(id)
+    assert 40 < len(taken) < 110
 
 
 def test_a_batch_costs_as_much_as_wanted_at_most():

@@ -10,7 +10,7 @@ from mcdal.errors import ConfigError, SelectionError
 from mcdal.measuring import select
 from mcdal.models.base import Model
 from mcdal.selection.k_means import among_candidates
-from mcdal.strategies.alfa_mix import ALFAMix, changed, class_means, said_and_direction
+from mcdal.strategies.alfa_mix import ALFAMix, changed, class_means, least_epsilon, said_and_direction
 from mcdal.tasks.classification import Classification
 from mcdal.testing import FakeModel, fake_setting
 from mcdal.values import Output, Rows
@@ -67,11 +67,38 @@ def naive_candidates(head, given, epsilon):
 def test_candidates_are_those_of_the_closed_form(kind, epsilon):
     given = rows(n=200)
     _, model = attached(kind)
-    found = changed(model.head, given.vector, class_means(given), epsilon)
+    found = changed(model.head, given.vector, class_means(given), epsilon, np.arange(200))
     expected = naive_candidates(model.head, given, epsilon)
     assert found.tolist() == expected.tolist()
     assert 0 < expected.sum() < 200
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("classes", [1, 2, 12])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_linear_head_says_of_every_epsilon_at_once_what_one_step_after_the_other_says(classes, seed):
+    torch.manual_seed(seed)
+    head, given = nn.Linear(6, classes).double(), rows(n=1_500, seed=seed, classes=min(classes, 3))
+    given.vector[40] = class_means(given)[0]
+    asked, anchors = np.random.default_rng(seed).permutation(1_500)[:1_200], class_means(given)
+    least = least_epsilon(head, given.vector, anchors, asked)
+    for epsilon in (0.05, 0.2, 0.4, 1.0):
+        expected = changed(head, given.vector, anchors, epsilon, asked)
+        assert (least < epsilon).tolist() == expected.tolist()
+        assert expected.any() == (classes > 1)
+
+
+def test_equal_logits_change_at_once_and_equal_weights_never():
+    head = nn.Linear(2, 3, bias=False).double()
+    head.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]).double()
+    vector = np.array([[1.0, 1.0], [1.0, -9.0], [3.0, 3.0]], dtype=np.float32)
+    least = least_epsilon(head, vector, np.array([[3.0, 3.0]]), np.arange(3))
+    assert least[0] == 0
+    assert np.isfinite(least[1])
+    assert not least[2] < 1  # there is no way to the only anchor
+    same = nn.Linear(2, 3).double()
+    same.weight.data, same.bias.data = torch.ones(3, 2).double(), torch.zeros(3).double()
+    assert not (least_epsilon(same, vector, np.array([[3.0, 3.0]]), np.arange(3)) < 1).any()
 
 
 def test_the_gradient_of_a_linear_head_is_its_closed_form():
@@ -88,7 +115,8 @@ def test_a_head_without_gradient_changes_nothing():
     _, model = attached()
     nn.init.zeros_(model.head.weight)
     given = rows()
-    assert not changed(model.head, given.vector, class_means(given), 1.0).any()
+    assert not changed(model.head, given.vector, class_means(given), 1.0, np.arange(60)).any()
+    assert np.isinf(least_epsilon(model.head, given.vector, class_means(given), np.arange(60))).all()
 
 
 def test_class_means_are_those_of_the_labeled_rows():

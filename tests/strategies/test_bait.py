@@ -5,6 +5,7 @@ import pytest
 
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.measuring import select
+from mcdal.selection import fisher
 from mcdal.strategies.bait import BAIT
 from mcdal.testing import fake_trained
 from mcdal.values import Rows
@@ -57,6 +58,15 @@ def test_picks_and_scores_are_those_of_the_naive_trace(seed, likely, regularizat
     ids, score = naive(given, 5, likely or 3, regularization)
     assert picks.ids == ids
     np.testing.assert_allclose(picks.score, score, rtol=1e-8)
+
+
+def test_rows_that_are_read_anew_for_every_change_give_the_same_picks(monkeypatch):
+    given = rows(n=60)
+    kept = select(BAIT(), given, 7)
+    monkeypatch.setattr(fisher, "COPIED", 0)
+    read = select(BAIT(), given, 7)
+    assert read.ids == kept.ids
+    assert read.score.tolist() == kept.score.tolist()
 
 
 def test_pruning_changes_the_batch():

@@ -6,6 +6,7 @@ import torch
 
 from mcdal.errors import ConfigError, SelectionError
 from mcdal.measuring import select
+from mcdal.strategies import falcun
 from mcdal.strategies.falcun import Falcun
 from mcdal.streams import numpy_generator
 from mcdal.values import Batch, Output, Rows
@@ -46,13 +47,25 @@ def naive(given, budget, seed, gamma):
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("gamma", [0.0, 1.0, 10.0])
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.5, 7.0, 10.0])
 def test_picks_are_those_of_the_naive_version(seed, gamma):
     given = rows(seed=seed)
     picks = select(Falcun(gamma=gamma), given, 12, seed)
     ids, score = naive(given, 12, seed, gamma)
     assert picks.ids == ids
     np.testing.assert_allclose(picks.score, score, rtol=1e-5)
+
+
+def test_all_are_picked_once_and_a_large_table_is_read_in_parts(monkeypatch):
+    given = rows(seed=3)
+    free = int((~given.labeled).sum())
+    picks = select(Falcun(), given, free, 3)
+    assert len(set(picks.ids)) == free
+    ids, score = naive(given, free - 2, 3, 10.0)  # of two that are left, and one, d does not differ
+    assert picks.ids[: free - 2] == ids
+    np.testing.assert_allclose(picks.score[: free - 2], score, rtol=1e-5)
+    monkeypatch.setattr(falcun, "COPIED", 0)
+    assert select(Falcun(), given, free, 3).ids == picks.ids
 
 
 def test_what_is_like_a_pick_is_avoided():

@@ -208,7 +208,7 @@ def test_standardized_features_have_no_unit():
 
 def test_moments_are_exact_far_from_zero_and_in_parts(monkeypatch):
     vector = (np.random.default_rng(0).normal(size=(50, 3)) * [1, 10, 0] + [1e4, -5, 2]).astype(np.float32)
-    monkeypatch.setattr("mcdal.networks.moments.AT_ONCE", 16)
+    monkeypatch.setattr("mcdal.networks.moments.SUMMED", 16)
     mean, deviation = moments(vector, np.arange(50))
     np.testing.assert_allclose(mean, vector.astype(float).mean(0), rtol=1e-12)
     np.testing.assert_allclose(deviation, vector.astype(float).std(0), rtol=1e-9, atol=1e-12)
