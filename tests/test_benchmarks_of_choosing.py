@@ -35,7 +35,7 @@ def test_choosing_by_features(name):
 
 def test_typicality_against_a_search_for_neighbours(monkeypatch):
     monkeypatch.setattr(clustering, "CENTRES", 3)
-    assert clustering.typicality_check(120, 8, 1).value > 0
+    assert clustering.typicality_check(120, 8, 1, bound=1.2).value > 0
 
 
 @pytest.mark.parametrize("name", ["typiclust", "probcover", "max_herding"])
