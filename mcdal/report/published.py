@@ -1,7 +1,7 @@
 """What the paper gives in numbers, to be set beside what was measured under the same protocol."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from mcdal.config import Protocol
 from mcdal.pool.cifar import JPEG_COPIES
@@ -53,8 +53,9 @@ def published(experiment: Experiment) -> list[str]:
 
 def _last(run: Run) -> int:
     """How many labels the protocol ends with."""
-    protocol = Protocol(**run.record.config["protocol"])
-    return sum(protocol.sizes(run.record.pool_size))
+    recorded = run.record.config["protocol"]
+    known = {field.name: recorded[field.name] for field in fields(Protocol) if field.name in recorded}
+    return sum(Protocol(**known).sizes(run.record.pool_size))
 
 
 def _here(group: Group, labels: int) -> str:

@@ -11,12 +11,13 @@ from mcdal.compare.asked import entries
 from mcdal.compare.figures import FIGURES, of_figure
 from mcdal.errors import ConfigError
 from mcdal.pool.cifar import JPEG_COPIES
+from mcdal.recipes.cifar10 import cifar10
 from mcdal.recipes.digits import digits
 from mcdal.registry import load
 from mcdal.report.experiments import Experiment, Group
 from mcdal.report.published import published
 from mcdal.report.queries import Round, Run
-from mcdal.settings import override
+from mcdal.settings import override, to_json
 from mcdal.store import RunRecord
 
 
@@ -41,7 +42,7 @@ def test_other_strategies_may_be_named_and_must_be_for_a_recipe():
             of_figure(name, None)
 
 
-TENTHS = {"start": 0.1, "budget": 0.05, "rounds": 7}
+TENTHS = to_json(cifar10(Path("data")))["protocol"]
 
 
 def run(
@@ -88,7 +89,7 @@ def test_the_papers_number_stands_beside_the_mean_at_the_same_labels():
     [
         ("cifar100", 50_000, TENTHS, 20_000),
         ("caltech101", 6_096, TENTHS, 2_440),  # 610 + 6 x 305
-        ("cityscapes", 2_975, {"start": 300, "budget": 150, "rounds": 7}, 1_200),
+        ("cityscapes", 2_975, TENTHS | {"start": 300, "budget": 150}, 1_200),
     ],
 )
 def test_it_stands_where_the_protocol_ends(recipe, pool, protocol, labels):
