@@ -7,7 +7,7 @@ from mcdal.report.curves import Look, Looks
 from mcdal.report.experiments import Experiment, Group, summarize
 from mcdal.report.standings import unranked
 from mcdal.report.status import status_of
-from mcdal.report.verdicts import sentences, verdicts
+from mcdal.report.verdicts import Verdict, sentences
 from mcdal.report.words import NARROW, count, listed, percent, plural, points
 
 
@@ -26,10 +26,10 @@ class Outcome:
     shown: str
 
 
-def outcomes(experiment: Experiment, looks: Looks) -> list[Outcome]:
+def outcomes(experiment: Experiment, looks: Looks, verdicts: Sequence[Verdict]) -> list[Outcome]:
     """In the order of the figure's groups."""
     name = experiment.kind.headline_name
-    shown = {id(v.group): " ".join(sentences(v, name)) for v in verdicts(experiment) if v.seeds > 1}
+    shown = {id(v.group): " ".join(sentences(v, name)) for v in verdicts if v.seeds > 1}
     return [
         Outcome(
             group.title,
@@ -121,9 +121,7 @@ def left_out(experiment: Experiment) -> list[str]:
             if not group.is_random and group.curves():
                 found += _unpaired(group, family.random, anywhere)
         found += [
-            f"{family.name(group)}: it has no mean rank, since it lacks seeds that the other strategies have."
-            for group in family.groups
-            if family.name(group) in unranked(family)
+            f"{name}: it has no mean rank, since it lacks seeds that the others have." for name in unranked(family)
         ]
     return found + [told for group in experiment.groups for told in _shorter(group)]
 

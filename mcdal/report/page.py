@@ -29,7 +29,7 @@ from mcdal.report.standings import penalty_figure, rank_figure
 from mcdal.report.status import Status, history, status_of
 from mcdal.report.tables import RoundTable, metric_table, round_table
 from mcdal.report.timing import cost_figure, time_figure
-from mcdal.report.verdicts import verdict_table
+from mcdal.report.verdicts import verdict_table, verdicts
 
 NAMED = 6
 """Strategies that the first sentence can name."""
@@ -198,7 +198,7 @@ def unique(names: Sequence[str]) -> list[str]:
 
 def _chapter(experiment: Experiment, folder: str, looks: Looks, brief: bool) -> Chapter:
     drawings: list[Drawing] = []
-    kind = experiment.kind
+    kind, found = experiment.kind, verdicts(experiment)
     if experiment.has(kind.headline):
         name = f"curves/{folder}_{kind.task.headline}"
         title = f"{words.titled(kind.headline_name)}, %"
@@ -220,12 +220,12 @@ def _chapter(experiment: Experiment, folder: str, looks: Looks, brief: bool) -> 
         drawings.append(costs)
     tables = {
         "summary": ("by labels", summary_table(experiment)),
-        "verdicts": ("against Random", verdict_table(experiment)),
+        "verdicts": ("against Random", verdict_table(found)),
     }
     return Chapter(
         experiment=experiment,
-        outcomes=outcomes(experiment, looks),
-        rankings=rankings(experiment, looks),
+        outcomes=outcomes(experiment, looks, found),
+        rankings=rankings(experiment, looks, found),
         left_out=left_out(experiment),
         published=published(experiment),
         common=common_sections(experiment.runs) if brief else {},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mcdal.report.curves import Look, Looks
 from mcdal.report.experiments import Experiment, Family, Group
 from mcdal.report.timing import cost_of
-from mcdal.report.verdicts import Verdict, sentences, verdicts
+from mcdal.report.verdicts import Verdict, sentences
 from mcdal.report.words import NARROW, count, duration, percent, points
 from mcdal.statistics.paired import Interval
 
@@ -64,11 +64,11 @@ class Ranking:
     adjusted: str
 
 
-def rankings(experiment: Experiment, looks: Looks) -> list[Ranking]:
+def rankings(experiment: Experiment, looks: Looks, verdicts: Sequence[Verdict]) -> list[Ranking]:
     """One of each family; none where each strategy can have a paragraph of its own, or where no round is finished."""
     if len(experiment.groups) <= FEW:
         return []
-    found = {id(v.group): v for v in verdicts(experiment)}
+    found = {id(v.group): v for v in verdicts}
     reach = _reach([v.area for v in found.values()])
     return [
         _of_family(experiment, family, looks, found, reach)

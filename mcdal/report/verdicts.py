@@ -45,14 +45,14 @@ def verdicts(experiment: Experiment) -> list[Verdict]:
     return [verdict for family in experiment.families for verdict in _of_family(experiment, family)]
 
 
-def verdict_table(experiment: Experiment) -> Table | None:
+def verdict_table(verdicts: Sequence[Verdict]) -> Table | None:
     """All that is told of each strategy against Random, as numbers; None where there is nothing."""
     columns = (
         "group", "seeds", "first_labels", "last_labels", "area", "random_area", "difference", "low", "high", "p_adjusted",
         "tested_together", "target", "labels", "random_labels", "labels_saved", "saved_low", "saved_high", "seeds_needed",
     )  # fmt: skip
     rows: list[Sequence[Cell]] = []
-    for v in verdicts(experiment):
+    for v in verdicts:
         save = v.saving
         saved = (save.target, save.mine, save.theirs, *_ends(save.share)) if save is not None else (None,) * 6
         at = int(v.labels[0]), int(v.labels[-1])

@@ -38,7 +38,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_table_says_what_the_verdicts_say_the_best_first(page: Path) -> None:
     (experiment,) = experiments(read_runs(page.parents[1]))
-    (table,) = rankings(experiment, looks([experiment]))
+    (table,) = rankings(experiment, looks([experiment]), verdicts(experiment))
     said = {v.group.title: v for v in verdicts(experiment)}
     values = {row.title: said[row.title].area.value if row.title in said else 0.0 for row in table.rows}
     assert list(values.values()) == sorted(values.values(), reverse=True)
@@ -63,7 +63,7 @@ def test_few_strategies_have_paragraphs(tmp_path: Path) -> None:
     Example(strategy="mcdal").fill(tmp_path)
     Example(strategy="random").fill(tmp_path)
     (experiment,) = experiments(read_runs(tmp_path))
-    assert rankings(experiment, looks([experiment])) == []
+    assert rankings(experiment, looks([experiment]), verdicts(experiment)) == []
     assert 'class="ranking"' not in write_report(tmp_path).read_text()
 
 
@@ -145,7 +145,7 @@ def test_each_budget_has_a_table_of_its_own_and_figures_that_say_which(tmp_path:
                     tmp_path
                 )
     (experiment,) = experiments(read_runs(tmp_path))
-    tables = rankings(experiment, looks([experiment]))
+    tables = rankings(experiment, looks([experiment]), verdicts(experiment))
     assert {t.title for t in tables} == {"protocol.budget=50", "protocol.budget=25"}
     assert all({row.title for row in t.rows} == {"MCDAL", "Random", "Margin"} for t in tables)
     written = write_report(tmp_path)
