@@ -9,8 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mcdal.campaign.result_commands import app as campaign
+from mcdal.compare.command import compare
 from mcdal.errors import McdalError
 from mcdal.label_studio.commands import app as label_studio
+from mcdal.options import (
+    Data,
+    Database,
+    Device,
+    Json,
+    Out,
+    Quiet,
+    Recipe,
+    Scale,
+    complete_encoders,
+    complete_recipes,
+    complete_strategies,
+)
 from mcdal.stopping import stoppable
 from mcdal.version import __version__
 
@@ -28,48 +42,15 @@ app = typer.Typer(
 app.add_typer(campaign, name="campaign")
 app.add_typer(label_studio, name="label-studio")
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of the store (mcdal.db) and everything beside it.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and problems.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output, for programs.")]
-
-
-def _complete_strategies() -> list[tuple[str, str]]:
-    from mcdal.registry import listed
-
-    return list(listed("strategies").items())
-
-
-def _complete_recipes() -> list[tuple[str, str]]:
-    from mcdal.registry import listed
-
-    return list(listed("recipes").items())
-
-
-def _complete_comparisons() -> list[tuple[str, str]]:
-    from mcdal.compare.figures import FIGURES
-
-    return [*_complete_recipes(), *((name, figure.about) for name, figure in FIGURES.items())]
-
-
-def _complete_encoders() -> list[tuple[str, str]]:
-    from mcdal.registry import listed
-
-    return list(listed("encoders").items())
-
 
 @app.command()
 def run(
-    recipe: Annotated[
-        str, typer.Argument(help="A recipe's name, or my_recipes.py:NAME.", autocompletion=_complete_recipes)
-    ],
-    data: Annotated[
-        str | None,
-        typer.Option("--data", help="Folder of the images, where the recipe needs one, or a URL such as s3://..."),
-    ] = None,
+    recipe: Recipe,
+    data: Data = None,
     strategy: Annotated[
         str | None,
         typer.Option(
-            "--strategy", "-s", help="A strategy's name, or my_file.py:NAME.", autocompletion=_complete_strategies
+            "--strategy", "-s", help="A strategy's name, or my_file.py:NAME.", autocompletion=complete_strategies
         ),
     ] = None,
     encoder: Annotated[
@@ -79,16 +60,13 @@ def run(
             "-e",
             help="Train heads alone, on features that this network makes once: efficientnet_lite0, "
             "timm:NAME or my_file.py:NAME. `mcdal encoders` lists them.",
-            autocompletion=_complete_encoders,
+            autocompletion=complete_encoders,
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides the start set and every random draw.")] = 0,
     out: Out = Path("runs"),
-    database: Annotated[
-        str | None,
-        typer.Option("--database", help="postgresql://user@host/name that keeps the rows of --out from now on."),
-    ] = None,
-    scale: Annotated[str | None, typer.Option("--scale", help="A size of the recipe, such as small.")] = None,
+    database: Database = None,
+    scale: Scale = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,7 +75,7 @@ def run(
             help="Change a field: --set strategy.heads=4. `mcdal recipes NAME` shows them.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    device: Device = "auto",
     workers: Annotated[
         int | None,
         typer.Option("--workers", min=1, help="Processes, or actors of a cluster, that measure a pool in shards."),
@@ -141,142 +119,23 @@ def run(
             _play(plan, out, device, quiet, json, workers, on, train_there)
 
 
-@app.command()
-def compare(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            help="A recipe's name, my_recipes.py:NAME, or a figure of the paper, fig3 to fig10 (docs/reproduce.md).",
-            autocompletion=_complete_comparisons,
-        ),
-    ],
-    strategies: Annotated[
-        str | None,
-        typer.Option(
-            "--strategies",
-            "-s",
-            help="mcdal,random,margin, or with fields set: 'mcdal,mcdal[heads=4],my_file.py:NAME'. A figure has its own.",
-        ),
-    ] = None,
-    seeds: Annotated[str, typer.Option("--seeds", help="0-4, or 0,2,5.")] = "0-4",
-    data: Annotated[
-        str | None,
-        typer.Option("--data", help="Folder of the images, where the recipe needs one, or a URL such as s3://..."),
-    ] = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            "--encoder", "-e", help="Train heads alone on this network's features.", autocompletion=_complete_encoders
-        ),
-    ] = None,
-    out: Out = Path("runs"),
-    database: Annotated[
-        str | None,
-        typer.Option("--database", help="postgresql://user@host/name that keeps the rows of --out from now on."),
-    ] = None,
-    scale: Annotated[str | None, typer.Option("--scale", help="A size of the recipe, such as small.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of all runs: --set protocol.budget=100."),
-    ] = None,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--vary", metavar="FIELD=A,B", help="Play all of it with each of these: --vary protocol.budget=50,100."
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            min=1,
-            help="Runs at once; by default one a processor, one on an accelerator, or as many as a cluster holds.",
-        ),
-    ] = None,
-    on: Annotated[
-        str | None,
-        typer.Option(
-            "--on",
-            metavar="ADDRESS",
-            help="Play the runs on a Ray cluster: ray://host:10001, auto: this machine's, local: one of its own.",
-        ),
-    ] = None,
-    cpus: Annotated[
-        float | None, typer.Option("--cpus", min=0.0, help="With --on: CPUs of a run, by default 1 a process.")
-    ] = None,
-    gpus: Annotated[
-        float | None,
-        typer.Option("--gpus", min=0.0, help="With --on: GPUs of a run, by default 1 a process where it runs on CUDA."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what is done and what is missing; run nothing.")
-    ] = False,
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
-    """Play strategies by seeds under equal conditions, or what is missing of them, and tell what they show."""
-    import json as json_module
-
-    from mcdal.command import Command
-    from mcdal.compare.asked import entries, variations
-    from mcdal.compare.asked import seeds as read_seeds
-    from mcdal.compare.compare import compare as play
-    from mcdal.compare.compare import missing
-    from mcdal.compare.figures import of_figure
-    from mcdal.compare.on_ray import cluster_of
-    from mcdal.report import write_report
-
-    with stoppable():
-        recipe, strategies = of_figure(recipe, strategies)
-        of = Command(recipe, data, None, encoder, 0, scale, tuple(settings or ()))
-        asked, varied = (entries(strategies), read_seeds(seeds)), variations(vary or [])
-        if dry_run:
-            for line, counts in missing(of, *asked, out, varied):
-                typer.echo(json_module.dumps(counts) if json else line)
-            return
-        cluster = cluster_of(on, workers, cpus, gpus)
-        found = play(
-            of, *asked, out, varied=varied, device=device, workers=workers, on=cluster, database=database, quiet=quiet,
-            as_json=json,
-        )  # fmt: skip
-        for strategy, words in found.shown:
-            typer.echo(
-                json_module.dumps({"event": "shown", "strategy": strategy, "text": words})
-                if json
-                else f"{strategy}: {words}"
-            )
-        if found.done and not found.shown and len(asked[0]) > 1:
-            typer.echo("no difference is told: it would be one to random, which is not among the strategies", err=True)
-        if found.done:
-            page = write_report(out, [cell.plan.run_id for cell in found.done], excluded=found.excluded)
-            typer.echo(f"report: {page}", err=True)
-    if found.failed:
-        typer.echo(
-            f"{len(found.failed)} of {len(found.cells)} runs failed; the same command tries them again", err=True
-        )
-        raise typer.Exit(1)
+app.command()(compare)
 
 
 @app.command()
 def embed(
-    recipe: Annotated[
-        str, typer.Argument(help="A recipe's name, or my_recipes.py:NAME.", autocompletion=_complete_recipes)
-    ],
-    data: Annotated[
-        str | None,
-        typer.Option("--data", help="Folder of the images, where the recipe needs one, or a URL such as s3://..."),
-    ] = None,
+    recipe: Recipe,
+    data: Data = None,
     out: Annotated[Path, typer.Option("--out", help="The file to write, .npz.")] = Path("features.npz"),
     seed: Annotated[int, typer.Option("--seed", help="Decides the initial weights and every random draw.")] = 0,
-    scale: Annotated[str | None, typer.Option("--scale", help="A size of the recipe, such as small.")] = None,
+    scale: Scale = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set", metavar="FIELD=VALUE", help="Change a field: --set simclr.epochs=100, --set model.width=8."
         ),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    device: Device = "auto",
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -303,7 +162,7 @@ def select(
     strategy: Annotated[
         str,
         typer.Option(
-            "--strategy", "-s", help="A strategy's name, or my_file.py:NAME.", autocompletion=_complete_strategies
+            "--strategy", "-s", help="A strategy's name, or my_file.py:NAME.", autocompletion=complete_strategies
         ),
     ],
     budget: Annotated[int, typer.Option("--budget", "-b", help="How many samples to pick.")],
@@ -381,7 +240,7 @@ def report(
 @app.command()
 def strategies(
     name: Annotated[
-        str | None, typer.Argument(help="Show the fields of this one.", autocompletion=_complete_strategies)
+        str | None, typer.Argument(help="Show the fields of this one.", autocompletion=complete_strategies)
     ] = None,
 ) -> None:
     """List the strategies, or the fields of one."""
@@ -390,7 +249,7 @@ def strategies(
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Say more on this one.", autocompletion=_complete_recipes)] = None,
+    name: Annotated[str | None, typer.Argument(help="Say more on this one.", autocompletion=complete_recipes)] = None,
 ) -> None:
     """List the recipes, or what one of them needs."""
     _list("recipes", name)
@@ -398,7 +257,7 @@ def recipes(
 
 @app.command()
 def encoders(
-    name: Annotated[str | None, typer.Argument(help="Say more on this one.", autocompletion=_complete_encoders)] = None,
+    name: Annotated[str | None, typer.Argument(help="Say more on this one.", autocompletion=complete_encoders)] = None,
 ) -> None:
     """List the frozen encoders, or the fields of one."""
     _list("encoders", name)

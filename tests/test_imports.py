@@ -19,7 +19,7 @@ LEVELS = [
     {"cli"},
     {"label_studio"},
     {"compare", "campaign"},
-    {"console", "estimate", "pages", "status", "testing", "report"},
+    {"console", "estimate", "options", "pages", "status", "testing", "report"},
     {"command", "embed", "loop", "recipes", "from_files"},
     {"outputs"},
     {"batches", "looking"},

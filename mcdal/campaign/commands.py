@@ -7,6 +7,7 @@ import typer
 
 from mcdal.errors import CampaignError
 from mcdal.extras import with_web
+from mcdal.options import Device
 from mcdal.stopping import stoppable
 
 app = typer.Typer(no_args_is_help=True, help="Labeling with people: they answer on a page, training goes on beside it.")
@@ -159,7 +160,7 @@ def serve(
     name: Annotated[
         list[str] | None, typer.Option("--name", help="A name that the page is reached by, such as label.example.org.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    device: Device = "auto",
     train: Annotated[bool, typer.Option("--train/--no-train", help="Train and pick, or leave that to another.")] = True,
 ) -> None:
     """Show the page for labeling; train and pick beside it."""
@@ -267,9 +268,7 @@ def import_(
 
 
 @app.command()
-def train(
-    folder: Folder, device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto"
-) -> None:
+def train(folder: Folder, device: Device = "auto") -> None:
     """Train and pick as far as answers reach; `serve` does it by itself."""
     from mcdal import console
     from mcdal.campaign.trainer import train as go_on

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mcdal.campaign.commands import Folder, app
+from mcdal.options import Device
 from mcdal.stopping import stoppable
 
 __all__ = ["app"]
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from mcdal.campaign.judging import Audit
 
 Round = Annotated[int | None, typer.Option("--round", min=0, help="The model of this round; by default the newest.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 NAMED = 5
 
 
