@@ -24,10 +24,10 @@ def by_id(ids: Ids, positions: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
 
 def unit(vectors: Float[Matrix, "n d"], positions: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m d"]:
     """These rows scaled to length 1; a row of zeros stays so. Copies them in float32: memory m x d."""
-    scaled = np.empty((len(positions), vectors.shape[1]), dtype=np.float32)
+    scaled = torch.empty(len(positions), vectors.shape[1])
     for where in chunks(len(positions), 128):  # so few that their memory is not new from the system each time
-        scaled[where] = torch.nn.functional.normalize(part(vectors, positions[where]), dim=1).numpy()
-    return scaled
+        torch.nn.functional.normalize(part(vectors, positions[where]), dim=1, out=scaled[where])
+    return scaled.numpy()
 
 
 def scaled(vectors: Float[Matrix, "n d"], positions: Int[np.ndarray, " m"]) -> Float[Matrix, "m d"]:
@@ -82,17 +82,31 @@ def perhaps_most_typical(
     for where in chunks(len(x), TILE[0]):
         near = np.empty((where.stop - where.start, 0), dtype=np.float32)
         for there in chunks(len(x), TILE[1]):
-            squared = x[where] @ x[there].T  # numpy makes half of it where both are the same rows
-            squared *= -2
-            squared += lengths[there]
+            half = x[where] @ x[there].T  # numpy makes half of it where both are the same rows
+            np.subtract(lengths[there] / 2, half, out=half)
             own = np.arange(max(where.start, there.start), min(where.stop, there.stop))
-            squared[own - where.start, own - there.start] = np.inf
-            near = _smallest(np.concatenate([near, _smallest(squared, k)], 1), k)
-        apart[where] = near.mean(1) + lengths[where]
+            half[own - where.start, own - there.start] = np.inf
+            near = _smallest(np.concatenate([near, _smallest(half, k)], 1), k)
+        apart[where] = 2 * near.mean(1) + lengths[where]
     room = 8 * x.shape[1] * np.finfo(np.float32).eps * float(lengths.max())
     least = float(apart[among].min())
     likely: Int[np.ndarray, " _"] = among[apart[among] <= least + room + 1e-6 * (abs(least) + 1e-5)]
     return likely
+
+
+def with_nearest(
+    points: Float[np.ndarray, "m d"], neighbours: int, of: Int[np.ndarray, " p"]
+) -> Int[np.ndarray, " _"]:
+    """`of`, and all points that may be among the nearest of these, in order: their typicality is the same among them alone."""
+    k, kept = min(neighbours, len(points) - 1), np.isin(np.arange(len(points)), of)
+    if k < 1:
+        return np.flatnonzero(kept)
+    room = 4 * (points.shape[1] + 8) * np.finfo(np.float32).eps  # of two sums in float32
+    for i in of:
+        apart = np.square(points - points[i]).sum(1)
+        apart[i] = np.inf
+        kept |= apart <= np.partition(apart, k - 1)[k - 1] * (1 + room)
+    return np.flatnonzero(kept)
 
 
 def _smallest(values: Float[np.ndarray, "m n"], k: int) -> Float[np.ndarray, "m _"]:

@@ -8,12 +8,15 @@ from jaxtyping import Bool, Float, Int
 
 from mcdal.checked import at_least
 from mcdal.selection.checks import refuse_bad_rows
-from mcdal.selection.clusters import COPIED, by_id, in_turn, perhaps_most_typical, scaled, typicality
+from mcdal.selection.clusters import COPIED, by_id, in_turn, perhaps_most_typical, scaled, typicality, with_nearest
 from mcdal.selection.demand import Demand, Size
 from mcdal.selection.lloyd import k_means
 from mcdal.stack import Matrix
 from mcdal.strategies.base import BOTH, About, Strategy
 from mcdal.values import Batch, Measurement, Picks, Rows
+
+FEW = 4
+"""Points whose nearest are found first, so that only these are compared exactly."""
 
 
 @dataclass
@@ -94,7 +97,12 @@ def _most_typical(
     points: Float[np.ndarray, "m d"], neighbours: int, of: Int[np.ndarray, " p"]
 ) -> list[tuple[int, float]]:
     """The first that `_ranked` gives, if there is one."""
-    return _ranked(points, neighbours, perhaps_most_typical(points, neighbours, of))[:1]
+    likely = perhaps_most_typical(points, neighbours, of)
+    if len(likely) > FEW:
+        return _ranked(points, neighbours, likely)[:1]
+    near = with_nearest(points, neighbours, likely)
+    found = _ranked(points[near], neighbours, np.searchsorted(near, likely))[:1]
+    return [(int(near[i]), t) for i, t in found]
 
 
 def _ranked(points: Float[np.ndarray, "m d"], neighbours: int, of: Int[np.ndarray, " p"]) -> list[tuple[int, float]]:

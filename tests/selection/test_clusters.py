@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mcdal.selection import clusters, covering, herding
-from mcdal.selection.clusters import in_turn, perhaps_most_typical, typicality
+from mcdal.selection.clusters import in_turn, perhaps_most_typical, typicality, with_nearest
 from mcdal.selection.covering import Balls, pairs_within
 from mcdal.selection.herding import herd, nearest_pair
 from tests.strategies.test_max_herding import naive
@@ -46,6 +46,17 @@ def test_the_most_typical_is_among_those_that_may_be(neighbours, tile, monkeypat
         assert set(perhaps_most_typical(z, neighbours, np.arange(90)).tolist()) == equal
     assert perhaps_most_typical(z, neighbours, some[:1]).tolist() == some[:1].tolist()
     assert len(perhaps_most_typical(z, neighbours, some[:0])) == 0
+
+
+@pytest.mark.parametrize("neighbours", [1, 7, 89, 200])
+@pytest.mark.parametrize("of", [[3], [0, 41], [], [5, 17, 88]])
+def test_typicality_among_those_that_may_be_nearest_is_that_among_all(neighbours, of):
+    z, of = unit(d=40), np.array(of, dtype=np.int64)
+    z[40:50] = z[0]
+    near = with_nearest(z, neighbours, of)
+    assert set(of) <= set(near) and (neighbours > 7 or len(near) < 60)
+    found = typicality(z[near], neighbours, np.searchsorted(near, of))
+    np.testing.assert_allclose(found, typicality(z, neighbours, of), rtol=1e-9)
 
 
 def test_no_queue_is_made_that_nobody_is_taken_from():
