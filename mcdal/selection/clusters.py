@@ -94,9 +94,7 @@ def perhaps_most_typical(
     return likely
 
 
-def with_nearest(
-    points: Float[np.ndarray, "m d"], neighbours: int, of: Int[np.ndarray, " p"]
-) -> Int[np.ndarray, " _"]:
+def with_nearest(points: Float[np.ndarray, "m d"], neighbours: int, of: Int[np.ndarray, " p"]) -> Int[np.ndarray, " _"]:
     """`of`, and all points that may be among the nearest of these, in order: their typicality is the same among them alone."""
     k, kept = min(neighbours, len(points) - 1), np.isin(np.arange(len(points)), of)
     if k < 1:
