@@ -5,10 +5,12 @@ network in eval mode on normalised tensors. Both sides of a ratio have one preci
 in process CPU time, since wall time lies on a shared machine; the ratio is that of the medians. Three sources: images in
 memory, Parquet shards (decoded once into a memory-mapped cache), and a folder of JPEGs that do not fit the cache and are
 decoded for every batch by a worker. For the latter the ratio is of the main process alone, what the data path takes from the
-step, without the start of the worker, which a real round has once in 39,000 steps or 50,000 images; it is told apart. A quick
-run is too short to judge it. MCDAL's step is compared with Random's, with 8 heads with that with 2, and with the published loop's
-two passes in train mode with Random's. Whether workers keep up depends on the cores: the wall time of a step over that of a
-batch from the source alone tells whether one worker on its own core does.
+step, without the start of the worker, which a real round has once in 39,000 steps or 50,000 images: it is told apart, by turns
+of two lengths. A quick run is too short to judge it.
+
+MCDAL's step is compared with Random's, with 8 heads with that with 2, and with the published loop's two passes in train mode with
+Random's. Whether workers keep up depends on the cores: the wall time of a step over that of a batch from the source alone tells
+whether one worker on its own core does.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/overhead.py
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/overhead.py --data CIFAR_FOLDER --networks resnet18_w64
@@ -40,13 +42,19 @@ from mcdal.pool.base import Images, Pool, Positions
 from mcdal.registry import load
 from mcdal.training import Training, train
 
-# Architecture, steps a turn, batches that are measured a turn.
+# Architecture, steps a turn, batches that are measured a turn. Turns are short and many: a neighbour on the machine that takes
+# its caches for a second then spoils one or two of them, and the median does not see it.
 NETWORKS = {
-    "resnet10_w8": (ResNet(10, 8), 40, 16), "resnet10_w16": (ResNet(10, 16), 8, 8), "resnet18_w64": (ResNet(18), 2, 1),
+    "resnet10_w8": (ResNet(10, 8), 10, 4), "resnet10_w16": (ResNet(10, 16), 4, 4), "resnet18_w64": (ResNet(18), 2, 1),
 }  # fmt: skip
+WITH_WORKERS, QUICK = (1, 17), (1, 5)
+"""How many times as long turns are where a worker starts in each: what the two differ by is without the start, and without the
+copies of memory that the processes share until one writes to it."""
 TRAINING, MEASURING, MCDAL = 1 / 0.95, 1 / 0.97, 1.35
 EIGHT_HEADS, PUBLISHED = 1.03, 2.5
 """What MCDAL's step may be with 8 heads in place of 2, and with `published`, of Random's step."""
+Sides = Mapping[str, Callable[[], object]]
+Counts = Mapping[str, int]
 HEADS: dict[str, dict[str, Any]] = {
     "mcdal": {}, "mcdal, 8 heads": {"heads": 8}, "mcdal, published": {"published": True}
 }  # fmt: skip
@@ -63,7 +71,7 @@ def keep_memory() -> None:
 
 def sides(
     pool: Pool, architecture: ResNet, training: Training, measured_batches: int, heads: bool
-) -> tuple[Mapping[str, Callable[[], object]], Mapping[str, int]]:
+) -> tuple[Sides, Counts]:
     """What takes turns, and how many steps or images each turn has."""
     torch.manual_seed(0)
     numerics = training.numerics("cpu")
@@ -135,13 +143,20 @@ def feeding(pool: Pool, batch: int, batches: int = 40) -> float:
     return (time.perf_counter() - begun) / count
 
 
-def starting(pool: Pool) -> float:
-    """Process CPU seconds from nothing to the first image and back."""
-
-    def once() -> None:
-        list(pool.images.batches([np.zeros(1, dtype=np.int64)], torch.device("cpu")))
-
-    return statistics.median(interleaved({"start": once}, 5)["start"])
+def beyond_the_start(
+    few: tuple[Sides, Counts], many: tuple[Sides, Counts], repetitions: int
+) -> tuple[Seconds, Counts, float]:
+    """What long turns take beyond short ones, for how many steps or images, and what `train` takes besides those."""
+    turns = {f"{name}, few": work for name, work in few[0].items()} | {
+        f"{name}, many": w for name, w in many[0].items()
+    }
+    seconds = interleaved(turns, repetitions)
+    beyond = {
+        name: [b - a for a, b in zip(seconds[f"{name}, few"], seconds[f"{name}, many"], strict=True)] for name in few[0]
+    }
+    counts = {name: many[1][name] - few[1][name] for name in few[0]}
+    step = statistics.median(beyond["train"]) / counts["train"]
+    return beyond, counts, statistics.median(seconds["train, few"]) - few[1]["train"] * step
 
 
 def _plain(positions):  # type: ignore[no-untyped-def]
@@ -159,29 +174,34 @@ def measured(
     found: list[Check] = []
     medians: dict[str, object] = {}
     for source in sources:
+        workers = source == "jpegs"
         with tempfile.TemporaryDirectory() as folder:
-            # Once in its turn a worker is started, and memory is copied that it shares with it until then.
-            longer = 4 if source == "jpegs" and steps > 10 and not quick else 1
-            training = Training(epochs=1, steps_per_epoch=longer * steps)
-            pool = images.source(source, Path(folder), training.measure_batch_size)
-            work, counts = sides(pool, architecture, training, longer * batches, heads=source == "memory")
-            seconds: Seconds = interleaved(work, repetitions)
-            fed, start = feeding(pool, training.batch_size), starting(pool)
-        if source == "jpegs":
-            found.append(Check(f"starting a worker, {network}", start, None, "at most", unit="s"))
-            seconds |= {name: [s - start for s in seconds[name]] for name in ("train", "measure")}
-        of, short = f"{network}, {source}", quick and source == "jpegs"
-        found.append(
-            check(f"train over bare step, {of}", seconds, "train", "bare step", "at most", None if short else TRAINING)
-        )
-        found.append(
-            check(f"measure over bare forward, {of}", seconds, "measure", "bare forward", "at most", MEASURING)
-        )
+            pool = images.source(source, Path(folder), Training().measure_batch_size)
+
+            def turns(times: int, pool: Pool = pool, heads: bool = source == "memory") -> tuple[Sides, Counts]:
+                return sides(
+                    pool, architecture, Training(epochs=1, steps_per_epoch=times * steps), times * batches, heads
+                )
+
+            if workers:
+                times = QUICK if quick or steps <= 2 else WITH_WORKERS
+                seconds, counts, start = beyond_the_start(*map(turns, times), max(3, repetitions // 5))
+                found.append(Check(f"starting a worker, {network}", start, None, "at most", unit="s"))
+            else:
+                work, counts = turns(1)
+                seconds = interleaved(work, repetitions)
+            fed = feeding(pool, Training().batch_size)
+        of = f"{network}, {source}"
+        bounds = (None, None) if quick and workers else (TRAINING, MEASURING)
+        found += [
+            check(f"train over bare step, {of}", seconds, "train", "bare step", "at most", bounds[0]),
+            check(f"measure over bare forward, {of}", seconds, "measure", "bare forward", "at most", bounds[1]),
+        ]
         if "mcdal" in seconds:
             found += heads_checks(seconds, of)
         each = {f"{name}, s": statistics.median(values) / counts[name] for name, values in seconds.items()}
         step = each["bare step, s"]
-        keeps = "the source alone, one worker" if source == "jpegs" else "the source alone"
+        keeps = "the source alone, one worker" if workers else "the source alone"
         found.append(
             Check(f"a step over what feeds it, wall, {of}", step / fed, 1.0, "at least", detail=f"{keeps}: {fed:.4f} s")
         )
@@ -199,18 +219,24 @@ def heads_checks(seconds: Seconds, of: str) -> list[Check]:
     ]
 
 
+def turns_of(network: str, repetitions: int) -> int:
+    """Of the paper's network, which needs seconds for each, a quarter."""
+    return repetitions if NETWORKS[network][1] > 2 else max(3, repetitions // 4)
+
+
 def checks(quick: bool) -> list[Check]:
     """The small network over all sources (quick), or the paper's too."""
     torch.set_num_threads(1)
     images = Images32(4_000 if quick else 33_000)
     networks = ["resnet10_w8"] if quick else ["resnet10_w8", "resnet18_w64"]
-    return [c for network in networks for c in measured(network, SOURCES, images, 3 if quick else 7, quick)[0]]
+    turns = 12 if quick else 28
+    return [c for name in networks for c in measured(name, SOURCES, images, turns_of(name, turns), quick)[0]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with CIFAR-10; without it, synthetic images")
-    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--repetitions", type=int, default=28, help="turns; of the paper's network a quarter")
     parser.add_argument("--images", type=int, default=33_000)
     parser.add_argument("--networks", nargs="*", default=["resnet10_w8", "resnet18_w64"], choices=list(NETWORKS))
     parser.add_argument("--sources", nargs="*", default=list(SOURCES), choices=SOURCES)
@@ -222,7 +248,8 @@ def main() -> None:
     found: list[Check] = []
     medians: dict[str, object] = {}
     for network in given.networks:
-        more, medians[network] = measured(network, tuple(given.sources), images, given.repetitions)
+        turns = turns_of(network, given.repetitions)
+        more, medians[network] = measured(network, tuple(given.sources), images, turns)
         found += more
         command = (
             f"python benchmarks/overhead.py --repetitions {given.repetitions} --images {given.images}"
