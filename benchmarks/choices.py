@@ -9,11 +9,9 @@ what was reached: they find what has become worse and claim nothing. Peers and l
     OMP_NUM_THREADS=1 PYTHONPATH=. python -m benchmarks.choices
 """
 
-import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from benchmarks import plain
-from benchmarks.side_by_side import RESULTS, Check, check, interleaved, record, show
+from benchmarks.side_by_side import Check, check, interleaved, run_alone
 from mcdal.measuring import select
 from mcdal.models.probe import Probe, ProbeModel
 from mcdal.registry import load
@@ -70,13 +68,13 @@ CASES = (
     Case("uherding", "all pairs", 9.5, settings={"held_out": 0.0}),
     Case("uherding", "all pairs", 3.2, settings={"held_out": 0.0, "bandwidth": 0.03}),
     Case("dropquery", "all pairs", 1.1),
-    Case("falcun", "its distances", 3, n=20_000, budget=50),
-    Case("alfa_mix", "one step to the anchors", 5),
-    Case("bait", "its changes", 4, n=2_000, d=32, budget=20),
-    Case("batch_bald", "all entropies", 1, n=500, d=DRAWS * C, budget=5),
+    Case("falcun", "its distances", 1.5, n=20_000, budget=50),
+    Case("alfa_mix", "one step to the anchors", 4.8),
+    Case("bait", "its changes", 3.4, n=2_000, d=32, budget=20),
+    Case("batch_bald", "all entropies", 0.6, n=500, d=DRAWS * C, budget=5),
     Case("daal", "an autoencoder", 8.5, n=1_000, settings={"passes": 1}),
 )
-DROPOUT = {"mc_dropout": 5.0, "bald": 5.0, "dropquery": 2.2}
+DROPOUT = {"mc_dropout": 0.4, "bald": 0.4, "dropquery": 1.2}
 """Bounds of the scores that take several passes of the head."""
 ELSEWHERE = {"mcdal_posthoc": "posthoc"}
 """Strategies with a choice of their own that another quick measurement looks at."""
@@ -183,16 +181,5 @@ def checks(quick: bool) -> list[Check]:
     return list(measured(5 if quick else 15))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few repetitions, and nothing is written")
-    parser.add_argument("--out", type=Path, default=RESULTS / "choices.json")
-    given = parser.parse_args()
-    if given.quick:
-        show(checks(quick=True))
-        return
-    record(given.out, "Choices over yardsticks", "python -m benchmarks.choices", checks(quick=False))
-
-
 if __name__ == "__main__":
-    main()
+    run_alone("choices", "Choices over yardsticks", __doc__, checks)

@@ -5,10 +5,9 @@ to length 1, with its own settings but for one: its ProbCover is given the radiu
 all pairs in float64, and some copies (20 GB each at 50,000), so ProbCover and MaxHerding are compared at the size that is told in
 the name. Inertia is compared on the same rows with scikit-learn's two k-means, since TypiClust's own code takes either.
 
-    OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/clustering.py
+    OMP_NUM_THREADS=1 PYTHONPATH=. python -m benchmarks.clustering
 """
 
-import argparse
 import statistics
 import time
 import warnings
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks.side_by_side import RESULTS, Check, check, interleaved, peak_megabytes, record, show
+from benchmarks.side_by_side import Check, check, interleaved, peak_megabytes, run_alone, show
 from mcdal.measuring import select
 from mcdal.selection.clusters import by_id, typicality, unit
 from mcdal.selection.k_means import among_candidates
@@ -239,15 +238,5 @@ def checks(quick: bool) -> list[Check]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    given = parser.parse_args()
-    found = checks(given.quick)
-    name = "clustering_quick" if given.quick else "clustering"
-    title = "TypiClust, ProbCover, k-means and herding"
-    record(RESULTS / f"{name}.json", title, f"benchmarks/clustering.py{' --quick' * given.quick}", found)
-
-
 if __name__ == "__main__":
-    main()
+    run_alone("clustering", "TypiClust, ProbCover, k-means and herding", __doc__, checks)

@@ -5,10 +5,9 @@ compared with the fastest of them. The published loop is what the first author's
 heads, six softmaxes (each distance takes its own), lists of single numbers, and a top-k over the stack of them. The pass of the
 network over the images is on neither side; the heads are on both.
 
-    OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/scores.py
+    OMP_NUM_THREADS=1 PYTHONPATH=. python -m benchmarks.scores
 """
 
-import argparse
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.side_by_side import RESULTS, Check, Seconds, check, interleaved, ratio, record, show
+from benchmarks.side_by_side import Check, Seconds, check, interleaved, ratio, run_alone, show
 from mcdal.discrepancy import discrepancy_of
 from mcdal.measuring import select
 from mcdal.networks.heads import LinearHeads
@@ -312,19 +311,5 @@ def checks(quick: bool) -> list[Check]:
     return [*found, mcdal_check(50_000, 10, 3), *([] if quick else [mcdal_check(50_000, 100, 3)])]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    given = parser.parse_args()
-    found = checks(given.quick)
-    name = "scores_quick" if given.quick else "scores"
-    record(
-        RESULTS / f"{name}.json",
-        "Scores and the choice of the largest",
-        f"benchmarks/scores.py{' --quick' * given.quick}",
-        found,
-    )
-
-
 if __name__ == "__main__":
-    main()
+    run_alone("scores", "Scores and the choice of the largest", __doc__, checks)

@@ -4,6 +4,7 @@ Process CPU time, since wall time lies on a shared machine. A ratio is that of t
 range of the ratios within the repetitions.
 """
 
+import argparse
 import datetime
 import gc
 import json
@@ -149,6 +150,19 @@ def record(out: Path, title: str, command: str, checks: Sequence[Check], **more:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(found, indent=1, default=_short) + "\n")
     show(checks)
+
+
+def run_alone(name: str, title: str, about: str | None, checks: Callable[[bool], list[Check]]) -> None:
+    """What `python -m benchmarks.NAME` does: `checks(False)` into a result, or with --quick `checks(True)`, shown only."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few turns, or small; nothing is written")
+    parser.add_argument("--out", type=Path, default=RESULTS / f"{name}.json")
+    given = parser.parse_args()
+    found = checks(given.quick)
+    if given.quick:
+        show(found)
+    else:
+        record(given.out, title, f"python -m benchmarks.{name}", found)
 
 
 def compared_with() -> dict[str, str]:

@@ -7,7 +7,6 @@ Importing torch takes seconds, so no command that only tells something may do it
     OMP_NUM_THREADS=1 PYTHONPATH=. python -m benchmarks.startup
 """
 
-import argparse
 import os
 import resource
 import statistics
@@ -16,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.side_by_side import RESULTS, Check, Seconds, check, record, show
+from benchmarks.side_by_side import Check, Seconds, check, run_alone
 
 ROOT = Path(__file__).parents[1]
 PYTHON, TYPER = "Python", "Python with typer"
@@ -84,16 +83,5 @@ def checks(quick: bool) -> list[Check]:
     return measured(7 if quick else 21)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few turns, and nothing is written")
-    parser.add_argument("--out", type=Path, default=RESULTS / "startup.json")
-    given = parser.parse_args()
-    if given.quick:
-        show(checks(quick=True))
-        return
-    record(given.out, "The command's start", "python -m benchmarks.startup", checks(quick=False))
-
-
 if __name__ == "__main__":
-    main()
+    run_alone("startup", "The command's start", __doc__, checks)
