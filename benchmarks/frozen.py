@@ -47,7 +47,7 @@ HIDDEN = 256
 QUICK = ("random", "margin", "mcdal")
 OTHERS = ("entropy", "mc_dropout", "ensemble")
 OVER_BARE = 8.0
-OVER_RANDOM = {"margin": 3.5, "mcdal": 8.5, "entropy": 3.5, "mc_dropout": 38.0, "ensemble": 10.0}
+OVER_RANDOM = {"margin": 3.5, "mcdal": 8.5, "entropy": 3.5, "mc_dropout": 7.5, "ensemble": 10.0}
 MLP_OVER_LINEAR = 4.0
 """What a round may be of a bare loop, of Random's round, and of that with a linear head."""
 

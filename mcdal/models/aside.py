@@ -14,8 +14,8 @@ def aside(model: nn.Module) -> Iterator[None]:
 
     In train mode BatchNorm normalises with the batch's own statistics, as it does for the labeled images, and forgets them.
     """
-    norms = _tracking(model)
-    kept = [(buffer, buffer.clone()) for buffer in foreign_buffers(model)]
+    norms, others = _walked(model)
+    kept = [(buffer, buffer.clone()) for buffer in others]
     for norm in norms:  # told not to track: nothing to copy back, of some sixty buffers in a ResNet-18
         norm.track_running_stats = False
     try:
@@ -31,11 +31,20 @@ def aside(model: nn.Module) -> Iterator[None]:
 
 def foreign_buffers(model: nn.Module) -> list[Tensor]:
     """The buffers that a pass in the model's present mode might change and that are not BatchNorm's statistics."""
-    theirs = {id(buffer) for norm in _tracking(model) for buffer in norm.buffers(recurse=False)}
-    return [buffer for buffer in model.buffers() if id(buffer) not in theirs]
+    return _walked(model)[1]
 
 
-def _tracking(model: nn.Module) -> list[_NormBase]:
-    return [
-        part for part in model.modules() if isinstance(part, _NormBase) and part.training and part.track_running_stats
-    ]
+def _walked(model: nn.Module) -> tuple[list[_NormBase], list[Tensor]]:
+    """BatchNorm layers that a pass would change, and the buffers that are not theirs. One walk: small networks feel it."""
+    norms: list[_NormBase] = []
+    theirs: set[int] = set()
+    others: list[Tensor] = []
+    for part in model.modules():
+        own = [buffer for buffer in part._buffers.values() if buffer is not None]
+        if isinstance(part, _NormBase) and part.training and part.track_running_stats:
+            norms.append(part)
+            theirs.update(map(id, own))
+        else:
+            others += own
+    unique = {id(buffer): buffer for buffer in others}
+    return norms, [buffer for key, buffer in unique.items() if key not in theirs]
