@@ -9,11 +9,17 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from sqlalchemy import select
+
+from mcdal.campaign.definition import Opened
+from mcdal.campaign.progress import PICKED
+from mcdal.campaign_tables import answers, questions
 
 HEADERS = {"Host": "127.0.0.1"}
 
@@ -161,3 +167,18 @@ class Annotator:
                 pass
             assert time.monotonic() < end, "the server stays away"
             time.sleep(0.1)
+
+
+def everybody_is_done(campaign: Opened, budget: int) -> None:
+    """Each label that was to be given is there, but where no two of the people agreed: that is rare, and no loss."""
+    q, a = questions.c, answers.c
+    with campaign.database.read() as connection:
+        asked = connection.execute(select(questions).where(q.arm.in_(PICKED))).all()
+        said = connection.execute(select(a.sample_id, a.value).where(a.verdict == "label").distinct()).all()
+        each = Counter(connection.execute(select(a.sample_id).where(a.verdict == "label")).scalars())
+    assert len(asked) == budget and all(question.closed_at is not None for question in asked)
+    opinions = Counter(id for id, _ in said)
+    for question in asked:
+        if question.verdict != "label":
+            assert (question.verdict, question.value) == ("cannot_tell", None), question
+            assert opinions[question.sample_id] == each[question.sample_id] >= 4, (question, said)

@@ -33,7 +33,7 @@ from mcdal.campaign_tables import answers
 from mcdal.errors import CampaignError, ConfigError, McdalError, PoolError
 from mcdal.pool.digits import Digits
 from mcdal.store import Store
-from tests.campaign.annotators import Annotator, Server
+from tests.campaign.annotators import Annotator, Server, everybody_is_done
 from tests.campaign.conftest import begin
 from tests.campaign.test_campaign import ENCODER, answer_all
 from tests.campaign.test_kill import NAMES, kill_now_and_then, link_for, work_under
@@ -459,7 +459,8 @@ def test_server_and_trainer_are_killed_while_people_work(tars, tmp_path):
         server.stop()
     with opened(tmp_path / "c") as campaign:
         outcomes = {o.sample_id for o in campaign.ledger.outcomes() if o.verdict == "label"}
-        assert campaign.ledger.progress(arms=PICKED).labels == 40 and status(campaign)["state"] == "finished"
+        everybody_is_done(campaign, 40)
+        assert status(campaign)["state"] == "finished"
         with campaign.database.read() as connection:
             kept = {row.key: row.sample_id for row in connection.execute(select(answers))}
     acknowledged = {key: said[0] for person in people for key, said in person.acknowledged.items()}
