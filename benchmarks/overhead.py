@@ -2,7 +2,7 @@
 
 Bare training: the same network, batch and optimizer on one batch that is augmented and normalised already. Bare forward: the
 network in eval mode on normalised tensors. Both sides of a ratio have one precision, alternate in one process and are compared
-in process CPU time, since wall time lies on a shared machine; the ratio is that of the medians. Three sources: images in
+in process CPU time, since wall time lies on a shared machine. Three sources: images in
 memory, Parquet shards (decoded once into a memory-mapped cache), and a folder of JPEGs that do not fit the cache and are
 decoded for every batch by a worker. For the latter the ratio is of the main process alone, what the data path takes from the
 step, without the start of the worker, which a real round has once in 39,000 steps or 50,000 images: it is told apart, by turns
@@ -45,7 +45,7 @@ from mcdal.training import Training, train
 # Architecture, steps a turn, batches that are measured a turn. Turns are short and many: a neighbour on the machine that takes
 # its caches for a second then spoils one or two of them, and the median does not see it.
 NETWORKS = {
-    "resnet10_w8": (ResNet(10, 8), 10, 4), "resnet10_w16": (ResNet(10, 16), 4, 4), "resnet18_w64": (ResNet(18), 2, 1),
+    "resnet10_w8": (ResNet(10, 8), 10, 4), "resnet10_w16": (ResNet(10, 16), 4, 4), "resnet18_w64": (ResNet(18), 1, 1),
 }  # fmt: skip
 WITH_WORKERS, QUICK = (1, 17), (1, 5)
 """How many times as long turns are where a worker starts in each: what the two differ by is without the start, and without the
@@ -184,7 +184,7 @@ def measured(
                 )
 
             if workers:
-                times = QUICK if quick or steps <= 2 else WITH_WORKERS
+                times = QUICK if quick or steps == 1 else WITH_WORKERS
                 seconds, counts, start = beyond_the_start(*map(turns, times), max(3, repetitions // 5))
                 found.append(Check(f"starting a worker, {network}", start, None, "at most", unit="s"))
             else:
@@ -219,24 +219,19 @@ def heads_checks(seconds: Seconds, of: str) -> list[Check]:
     ]
 
 
-def turns_of(network: str, repetitions: int) -> int:
-    """Of the paper's network, which needs seconds for each, a quarter."""
-    return repetitions if NETWORKS[network][1] > 2 else max(3, repetitions // 4)
-
-
 def checks(quick: bool) -> list[Check]:
     """The small network over all sources (quick), or the paper's too."""
     torch.set_num_threads(1)
     images = Images32(4_000 if quick else 33_000)
     networks = ["resnet10_w8"] if quick else ["resnet10_w8", "resnet18_w64"]
     turns = 12 if quick else 28
-    return [c for name in networks for c in measured(name, SOURCES, images, turns_of(name, turns), quick)[0]]
+    return [c for name in networks for c in measured(name, SOURCES, images, turns, quick)[0]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with CIFAR-10; without it, synthetic images")
-    parser.add_argument("--repetitions", type=int, default=28, help="turns; of the paper's network a quarter")
+    parser.add_argument("--repetitions", type=int, default=28, help="turns; with workers a fifth")
     parser.add_argument("--images", type=int, default=33_000)
     parser.add_argument("--networks", nargs="*", default=["resnet10_w8", "resnet18_w64"], choices=list(NETWORKS))
     parser.add_argument("--sources", nargs="*", default=list(SOURCES), choices=SOURCES)
@@ -248,8 +243,7 @@ def main() -> None:
     found: list[Check] = []
     medians: dict[str, object] = {}
     for network in given.networks:
-        turns = turns_of(network, given.repetitions)
-        more, medians[network] = measured(network, tuple(given.sources), images, turns)
+        more, medians[network] = measured(network, tuple(given.sources), images, given.repetitions)
         found += more
         command = (
             f"python benchmarks/overhead.py --repetitions {given.repetitions} --images {given.images}"

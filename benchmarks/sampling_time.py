@@ -1,9 +1,9 @@
 """What choosing a batch costs (the paper's Table II): each method on the same trained model, pool and machine.
 
-Sampling is the pass over the pool (`measure`) and the choice (`select`), in process CPU seconds, as a ratio to a bare forward
-pass of the same network over as many images; both are repeated in turn, and the ratio is that of their medians. The time a
-method adds to each training step is given beside it, over that of Random. Parameters count the task model and what the method
-trains beside it. Images are noise: what they show changes no timing.
+Sampling is the pass over the pool (`measure`) and the choice (`select`), in process CPU seconds, over a bare forward pass of the
+same network over as many images; a training step under the method is given over one under Random. All of them take turns, and a
+ratio is the median of those of the turns. Parameters count the task model and what the method trains beside it. Images are
+noise: what they show changes no timing.
 
 Choosing grows with pool x budget, a forward pass with the pool alone. So `choose_large_s` is the choice again, once, at --large
 (by default the size of the paper's Table II), among the measured rows repeated with noise, and `large_over_forward` counts it
@@ -16,12 +16,11 @@ take days.
 import argparse
 import copy
 import datetime
+import itertools
 import json
-import platform
+import os
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.side_by_side import cpu, interleaved, ratio
 from mcdal.device import Numerics
 from mcdal.environment import environment
 from mcdal.errors import McdalError
@@ -57,8 +57,8 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=2_000, help="images")
     parser.add_argument("--labeled", type=int, default=200)
     parser.add_argument("--budget", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=2, help="training steps before measuring")
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=1, help="training steps of a turn")
+    parser.add_argument("--repetitions", type=int, default=5, help="turns")
     parser.add_argument(
         "--large", type=int, nargs=3, default=(50_000, 5_000, 2_500), metavar=("N", "LABELED", "BUDGET")
     )
@@ -71,13 +71,12 @@ def main() -> None:
     numerics = training.numerics("auto")
     torch.manual_seed(0)
     model = ResNet().build(10, 3, (32, 32))
-    plain = trained(model, pool, labels, load("strategies", "random")(), training, numerics)[1]
     rows: dict[str, Any] = {}
     for name in given.strategies:
         try:
             budget = min(given.budget, LARGEST_BATCH) if name == "batch_bald" else given.budget
             rows[name], measured, strategy = row(
-                name, model, pool, labels, training, numerics, budget, given.repetitions, plain
+                name, model, pool, labels, training, numerics, budget, given.repetitions
             )
             if name not in SMALL_ONLY:
                 rows[name] |= large(measured, strategy, rows[name], len(pool), *given.large)
@@ -89,9 +88,9 @@ def main() -> None:
         "command": f"benchmarks/sampling_time.py --pool {given.pool} --labeled {given.labeled} --budget {given.budget} "
         f"--large {' '.join(map(str, given.large))}",
         "date": datetime.date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
+        "machine": f"{cpu()}, {os.cpu_count()} cores",
         "environment": {k: v for k, v in environment(numerics).items() if k != "host"},
-        "unit": f"process CPU seconds, medians of {given.repetitions}; ratios to the bare forward pass beside them",
+        "unit": f"process CPU seconds, medians of {given.repetitions} turns; ratios within the turns, and their noise as a share",
         "strategies": {name: rows[name] for name in order},
     }
     given.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -103,36 +102,36 @@ def noise(n: int) -> Pool:
     return Arrays(x, np.arange(n) % 10, test, np.arange(20) % 10).open(Path())
 
 
-def trained(
-    model: Model, pool: Pool, labels: dict[str, int], strategy: Strategy, training: Training, numerics: Numerics
-) -> tuple[Model, float]:
-    """A copy of the model trained under the strategy, and CPU seconds a step after the first."""
-    mine = copy.deepcopy(model)
-    train(mine, pool, labels, strategy, replace(training, steps_per_epoch=1), numerics=numerics)
-    begun = time.process_time()
-    train(mine, pool, labels, strategy, training, numerics=numerics)
-    return mine, (time.process_time() - begun) / training.steps
-
-
 def row(
     name: str, model: Model, pool: Pool, labels: dict[str, int], training: Training, numerics: Numerics, budget: int,
-    repetitions: int, plain: float,
+    repetitions: int,
 ) -> tuple[dict[str, Any], Rows, Strategy]:  # fmt: skip
+    """What one method costs, its rows of the pool, and the strategy with what it trained."""
     strategy: Strategy = load("strategies", name)()
-    mine, a_step = trained(model, pool, labels, strategy, training, numerics)
+    mine, plain = (copy.deepcopy(model) for _ in range(2))
+    train(mine, pool, labels, strategy, training, numerics=numerics)
     size = training.measure_batch_size
-    forward, measuring, choosing = [], [], []
-    bare(mine, pool, numerics, size)  # warms up
-    for repetition in range(repetitions):
-        forward.append(seconds(partial(bare, mine, pool, numerics, size))[0])
-        spent, rows = seconds(partial(measure, mine, pool, labels, strategy, numerics=numerics, batch_size=size))
-        measuring.append(spent)
-        choosing.append(seconds(partial(select, strategy, rows, budget, seed=repetition))[0])
+    measured = partial(measure, mine, pool, labels, strategy, numerics=numerics, batch_size=size)
+    rows, seeds = measured(), itertools.count()
+    seconds = interleaved(
+        {
+            "forward": partial(bare, mine, pool, numerics, size),
+            "measure": measured,
+            "select": lambda: select(strategy, rows, budget, seed=next(seeds)),
+            "Random's step": partial(train, plain, pool, labels, load("strategies", "random")(), training, numerics=numerics),
+            "step": partial(train, mine, pool, labels, strategy, training, numerics=numerics),
+        },
+        repetitions,
+    )  # fmt: skip
+    seconds["sampling"] = [m + s for m, s in zip(seconds["measure"], seconds["select"], strict=True)]
+    sampling, step = ratio(seconds, "sampling", "forward"), ratio(seconds, "step", "Random's step")
+    f, m, s = (statistics.median(seconds[side]) for side in ("forward", "measure", "select"))
     own = sum(count_parameters(module) for module in own_modules(strategy))
-    f, m, s = (statistics.median(values) for values in (forward, measuring, choosing))
     found: dict[str, Any] = {
         "forward_s": round(f, 3), "measure_s": round(m, 3), "select_s": round(s, 4),
-        "sampling_over_forward": round((m + s) / f, 3), "step_over_random": round(a_step / plain, 2),
+        "measure_over_forward": round(ratio(seconds, "measure", "forward")[0], 3),
+        "sampling_over_forward": round(sampling[0], 3), "sampling_noise": round(sampling[1], 3),
+        "step_over_random": round(step[0], 2), "step_noise": round(step[1], 3),
         "parameters": count_parameters(mine) + own, "budget": budget,
     }  # fmt: skip
     if name in PAPER:
@@ -146,9 +145,10 @@ def large(
 ) -> dict[str, float]:
     """The choice among n rows like these, against a forward pass over as many images."""
     many = enlarged(rows, n, labeled)
-    choosing = seconds(partial(select, strategy, many, budget, seed=0))[0]
-    scale = n / pool
-    whole = (found["measure_s"] * scale + choosing) / (found["forward_s"] * scale)
+    begun = time.process_time()
+    select(strategy, many, budget, seed=0)
+    choosing = time.process_time() - begun
+    whole = found["measure_over_forward"] + choosing / (found["forward_s"] * n / pool)
     return {"choose_large_s": round(choosing, 2), "large_over_forward": round(whole, 3)}
 
 
@@ -165,12 +165,6 @@ def enlarged(rows: Rows, n: int, labeled: int) -> Rows:
         columns[name] = more / more.sum(1, keepdims=True) if name == "probabilities" else more
     mask = np.arange(n) < labeled
     return Rows(tuple(f"{i:06d}" for i in range(n)), mask, y=np.where(mask, np.arange(n) % 10, -1), **columns)
-
-
-def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    begun = time.process_time()
-    made = work()
-    return time.process_time() - begun, made
 
 
 def bare(model: Model, pool: Pool, numerics: Numerics, size: int) -> None:

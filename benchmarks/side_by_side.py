@@ -1,7 +1,8 @@
 """What every measurement here shares: sides that take turns, ratios with their noise, bounds, peak memory, and the file.
 
-Process CPU time, since wall time lies on a shared machine. A ratio is that of the medians; its noise is half the interquartile
-range of the ratios within the repetitions.
+Process CPU time, since wall time lies on a shared machine. A ratio is the median of those within the repetitions, whose sides run
+one after the other: a machine that becomes slower or faster for some minutes does so for both. Its noise is half their
+interquartile range.
 """
 
 import argparse
@@ -79,9 +80,9 @@ def interleaved(sides: Mapping[str, Callable[[], object]], repetitions: int, war
 
 
 def ratio(seconds: Seconds, over: str, under: str) -> tuple[float, float]:
-    """Median of `over` to median of `under`, and its noise as a share of it."""
-    value = statistics.median(seconds[over]) / statistics.median(seconds[under])
+    """What `over` takes of `under`, the median of the repetitions, and its noise as a share of it."""
     within = sorted(a / b for a, b in zip(seconds[over], seconds[under], strict=True))
+    value = statistics.median(within)
     if len(within) < 3:
         return value, (within[-1] - within[0]) / 2 / value
     low, _, high = statistics.quantiles(within, n=4)

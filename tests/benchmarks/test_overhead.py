@@ -26,7 +26,9 @@ def test_each_source(tiny, source):
     heads = {f"MCDAL's step {what}" for what in ("over Random's", "with 8 heads over 2", "as published over Random's")}
     assert heads & set(names) == (heads if source == "memory" else set())
     assert ("starting a worker" in names) == (source == "jpegs")
-    assert all(value > 0 for value in medians[source].values())
+    # Of a worker, what a few steps take beyond fewer of them: a number this small may be less than nothing.
+    told = {name: value for name, value in medians[source].items() if source != "jpegs" or name.startswith("feeding")}
+    assert told and all(value > 0 for value in told.values())
 
 
 def test_sources_hold_the_same_images(tmp_path):
