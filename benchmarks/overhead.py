@@ -1,12 +1,12 @@
 """What the engine adds to a bare loop: the data path in training, `measure` over a forward pass, and MCDAL's heads.
 
 Bare training: the same network, batch and optimizer on one batch that is augmented and normalised already. Bare forward: the
-network in eval mode on normalised tensors. Both sides of a ratio have one precision, alternate in one process and are compared
-in process CPU time, since wall time lies on a shared machine. Three sources: images in
-memory, Parquet shards (decoded once into a memory-mapped cache), and a folder of JPEGs that do not fit the cache and are
-decoded for every batch by a worker. For the latter the ratio is of the main process alone, what the data path takes from the
-step, without the start of the worker, which a real round has once in 39,000 steps or 50,000 images: it is told apart, by turns
-of two lengths. A quick run is too short to judge it.
+network in eval mode on normalised tensors. Both have the engine's precision. After every step of the engine, and every batch
+that it measures, comes a bare one, in one process and in process CPU time: a neighbour on the machine who slows it down for
+seconds does so for both. A turn is some of these, and gives the median of their ratios, without its first ones: what a training
+sets up, a real round has once in 39,000 steps or 50,000 images. Three sources: images in memory, Parquet shards (decoded once
+into a memory-mapped cache), and a folder of JPEGs that do not fit the cache and are decoded for every batch by a worker. For
+the latter the ratio is of the main process alone, what the data path takes from the step.
 
 MCDAL's step is compared with Random's, with 8 heads with that with 2, and with the published loop's two passes in train mode with
 Random's. Whether workers keep up depends on the cores: the wall time of a step over that of a batch from the source alone tells
@@ -18,43 +18,45 @@ whether one worker on its own core does.
 
 import argparse
 import ctypes
+import gc
 import itertools
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.images32 import SOURCES, Images32
-from benchmarks.side_by_side import RESULTS, Check, Seconds, check, interleaved, record
+from benchmarks.side_by_side import RESULTS, Check, Seconds, check, record
 from mcdal.device import Numerics
 from mcdal.measuring import measure
+from mcdal.models.base import Model
 from mcdal.models.resnet import ResNet
 from mcdal.pool.base import Images, Pool, Positions
 from mcdal.registry import load
 from mcdal.training import Training, train
+from mcdal.work import Forgetful
 
-# Architecture, steps a turn, batches that are measured a turn. Turns are short and many: a neighbour on the machine that takes
-# its caches for a second then spoils one or two of them, and the median does not see it.
+# Architecture, steps a turn, batches that are measured a turn, without those that do not count.
 NETWORKS = {
-    "resnet10_w8": (ResNet(10, 8), 10, 4), "resnet10_w16": (ResNet(10, 16), 4, 4), "resnet18_w64": (ResNet(18), 1, 1),
-}  # fmt: skip
-WITH_WORKERS, QUICK = (1, 17), (1, 5)
-"""How many times as long turns are where a worker starts in each: what the two differ by is without the start, and without the
-copies of memory that the processes share until one writes to it."""
+    "resnet10_w8": (ResNet(10, 8), 10, 4),
+    "resnet10_w16": (ResNet(10, 16), 4, 4),
+    "resnet18_w64": (ResNet(18), 2, 1),
+}
+BEGINNING = {"memory": 2, "parquet": 2, "jpegs": 6}
+"""Steps and batches that do not count. After a worker was forked, the main process copies each page that it writes to first."""
 TRAINING, MEASURING, MCDAL = 1 / 0.95, 1 / 0.97, 1.35
 EIGHT_HEADS, PUBLISHED = 1.03, 2.5
 """What MCDAL's step may be with 8 heads in place of 2, and with `published`, of Random's step."""
-Sides = Mapping[str, Callable[[], object]]
-Counts = Mapping[str, int]
 HEADS: dict[str, dict[str, Any]] = {
     "mcdal": {}, "mcdal, 8 heads": {"heads": 8}, "mcdal, published": {"published": True}
 }  # fmt: skip
@@ -69,37 +71,71 @@ def keep_memory() -> None:
         libc.mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD, the most there is
 
 
-def sides(
-    pool: Pool, architecture: ResNet, training: Training, measured_batches: int, heads: bool
-) -> tuple[Sides, Counts]:
-    """What takes turns, and how many steps or images each turn has."""
-    torch.manual_seed(0)
-    numerics = training.numerics("cpu")
-    models = [numerics.place(architecture.build(10, 3, (32, 32))) for _ in range(3 + heads * len(HEADS))]
-    labels = {id: i % 10 for i, id in enumerate(pool.images.ids)}
-    few = dict(itertools.islice(labels.items(), len(labels) // 2))
-    x = numerics.arrange(torch.randn(training.batch_size, 3, 32, 32))
-    y = torch.arange(training.batch_size) % 10
-    n = min(measured_batches * training.measure_batch_size, len(pool))
-    small = replace(pool, images=First(pool.images, n))
-    size = training.measure_batch_size
-    batches = [numerics.arrange(torch.randn(min(size, n - i), 3, 32, 32)) for i in range(0, n, size)]
-    margin = load("strategies", "margin")()
+@dataclass
+class Beside(Forgetful):
+    """Is told of every step of a training as its keeper, and of every batch of a pass as its listener; runs `bare` after each.
 
-    def ours(model: nn.Module, strategy: str, **settings: Any) -> Callable[[], object]:
+    pairs: process CPU seconds of each step or batch, and of the bare one after it.
+    """
+
+    bare: Callable[[], object]
+    pairs: list[tuple[float, float]] = field(default_factory=list)
+    since: float = field(default_factory=time.process_time)
+
+    def due(self) -> bool:
+        now = time.process_time()
+        self.bare()
+        self.pairs.append((now - self.since, time.process_time() - now))
+        self.since = time.process_time()
+        return False
+
+    def listen(self, kind: str, **told: object) -> None:
+        if kind == "measure":
+            self.due()
+
+
+class Sides:
+    """What is compared for one network on one pool: turns of the engine's work with bare work in between."""
+
+    def __init__(self, pool: Pool, architecture: ResNet, steps: int, batches: int, skip: int):
+        torch.manual_seed(0)
+        # After the last step a keeper is not asked whether it is due.
+        self.training = Training(epochs=1, steps_per_epoch=skip + steps + 1)
+        self.numerics = numerics = self.training.numerics("cpu")
+        self._build = lambda: numerics.place(architecture.build(10, 3, (32, 32)))
+        labels = {id: i % 10 for i, id in enumerate(pool.images.ids)}
+        self._labels = dict(itertools.islice(labels.items(), len(labels) // 2))
+        size = self.training.measure_batch_size
+        self._pool, self._skip = pool, skip
+        self._small = replace(pool, images=First(pool.images, min((skip + batches) * size, len(pool))))
+        x = numerics.arrange(torch.randn(self.training.batch_size, 3, 32, 32))
+        y = torch.arange(self.training.batch_size) % 10
+        self._bare_step = bare_step(self._build(), x, y, self.training, numerics)
+        self._measured = self._build()
+        ready = numerics.arrange(torch.randn(min(size, len(pool)), 3, 32, 32))
+        self._bare_forward = bare_forward(self._build(), ready, numerics)
+        self._models: dict[str, Model] = {}
+
+    def train(self, strategy: str, **settings: Any) -> Beside:
+        """One turn of training under a strategy."""
+        beside = Beside(self._bare_step)
+        model = self._models.setdefault(f"{strategy} {settings}", self._build())
         made = load("strategies", strategy)(**settings)
-        return lambda: train(model, pool, few, made, training, numerics=numerics)
+        train(model, self._pool, self._labels, made, self.training, numerics=self.numerics, keeper=beside)
+        return beside
 
-    found: dict[str, Callable[[], object]] = {
-        "bare step": lambda: bare_training(models[0], x, y, training, numerics),
-        "train": ours(models[1], "random"),
-        "bare forward": lambda: bare_forward(models[2], batches, numerics),
-        "measure": lambda: measure(models[2], small, {}, margin, numerics=numerics),
-    }
-    if heads:
-        kinds = zip(HEADS.items(), models[3:], strict=True)
-        found |= {name: ours(model, "mcdal", **settings) for (name, settings), model in kinds}
-    return found, {name: n if name in ("bare forward", "measure") else training.steps for name in found}
+    def measure(self) -> Beside:
+        """One turn of a pass that measures the margin."""
+        beside = Beside(self._bare_forward)
+        margin, size = load("strategies", "margin")(), self.training.measure_batch_size
+        measure(self._measured, self._small, {}, margin, numerics=self.numerics, batch_size=size, listen=beside.listen)
+        whole = len(self._small) // size
+        return replace(beside, pairs=beside.pairs[: max(1, whole)])  # a last batch is smaller
+
+    def share(self, beside: Beside) -> float:
+        """The median ratio of what counts in a turn; of a turn that has less than that, of its last."""
+        counted = beside.pairs[self._skip :] or beside.pairs[-1:]
+        return statistics.median(ours / bare for ours, bare in counted)
 
 
 class First(Images):
@@ -113,22 +149,29 @@ class First(Images):
         return self._images.batches(positions, device)
 
 
-def bare_training(model: nn.Module, x: Tensor, y: Tensor, training: Training, numerics: Numerics) -> None:
-    model.train()
-    optimizer = training.optimization.optimizer(model.parameters())
-    for _ in range(training.steps):
+def bare_step(model: Model, x: Tensor, y: Tensor, training: Training, numerics: Numerics) -> Callable[[], None]:
+    """A training step on tensors that are ready."""
+    optimizer = training.optimization.optimizer(model.train().parameters())
+
+    def once() -> None:
         with numerics.autocast():
             loss = F.cross_entropy(model(x).logits, y)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
 
+    return once
 
-def bare_forward(model: nn.Module, batches: list[Tensor], numerics: Numerics) -> None:
+
+def bare_forward(model: Model, x: Tensor, numerics: Numerics) -> Callable[[], None]:
+    """A forward pass over tensors that are ready."""
     model.eval()
-    with torch.inference_mode(), numerics.autocast():
-        for x in batches:
+
+    def once() -> None:
+        with torch.inference_mode(), numerics.autocast():
             model(x)
+
+    return once
 
 
 def feeding(pool: Pool, batch: int, batches: int = 40) -> float:
@@ -143,22 +186,6 @@ def feeding(pool: Pool, batch: int, batches: int = 40) -> float:
     return (time.perf_counter() - begun) / count
 
 
-def beyond_the_start(
-    few: tuple[Sides, Counts], many: tuple[Sides, Counts], repetitions: int
-) -> tuple[Seconds, Counts, float]:
-    """What long turns take beyond short ones, for how many steps or images, and what `train` takes besides those."""
-    turns = {f"{name}, few": work for name, work in few[0].items()} | {
-        f"{name}, many": w for name, w in many[0].items()
-    }
-    seconds = interleaved(turns, repetitions)
-    beyond = {
-        name: [b - a for a, b in zip(seconds[f"{name}, few"], seconds[f"{name}, many"], strict=True)] for name in few[0]
-    }
-    counts = {name: many[1][name] - few[1][name] for name in few[0]}
-    step = statistics.median(beyond["train"]) / counts["train"]
-    return beyond, counts, statistics.median(seconds["train, few"]) - few[1]["train"] * step
-
-
 def _plain(positions):  # type: ignore[no-untyped-def]
     chosen: Positions
     for chosen in positions:
@@ -168,45 +195,51 @@ def _plain(positions):  # type: ignore[no-untyped-def]
 def measured(
     network: str, sources: tuple[str, ...], images: Images32, repetitions: int, quick: bool = False
 ) -> tuple[list[Check], dict[str, object]]:
-    """The checks of one network over the sources, and the medians in seconds a step or an image."""
+    """The checks of one network over the sources, and medians: in bare steps and passes, and these in seconds."""
     keep_memory()
     architecture, steps, batches = NETWORKS[network]
     found: list[Check] = []
     medians: dict[str, object] = {}
     for source in sources:
-        workers = source == "jpegs"
         with tempfile.TemporaryDirectory() as folder:
             pool = images.source(source, Path(folder), Training().measure_batch_size)
-
-            def turns(times: int, pool: Pool = pool, heads: bool = source == "memory") -> tuple[Sides, Counts]:
-                return sides(
-                    pool, architecture, Training(epochs=1, steps_per_epoch=times * steps), times * batches, heads
-                )
-
-            if workers:
-                times = QUICK if quick or steps == 1 else WITH_WORKERS
-                seconds, counts, start = beyond_the_start(*map(turns, times), max(3, repetitions // 5))
-                found.append(Check(f"starting a worker, {network}", start, None, "at most", unit="s"))
-            else:
-                work, counts = turns(1)
-                seconds = interleaved(work, repetitions)
+            sides = Sides(pool, architecture, steps, batches, BEGINNING[source])
+            shares, bare = turns(sides, HEADS if source == "memory" else {}, repetitions)
             fed = feeding(pool, Training().batch_size)
-        of = f"{network}, {source}"
+        of, workers = f"{network}, {source}", source == "jpegs"
         bounds = (None, None) if quick and workers else (TRAINING, MEASURING)
-        found += [
-            check(f"train over bare step, {of}", seconds, "train", "bare step", "at most", bounds[0]),
-            check(f"measure over bare forward, {of}", seconds, "measure", "bare forward", "at most", bounds[1]),
+        judged = [
+            check(f"train over bare step, {of}", shares, "train", "bare", "at most", bounds[0]),
+            check(f"measure over bare forward, {of}", shares, "measure", "bare", "at most", bounds[1]),
         ]
-        if "mcdal" in seconds:
-            found += heads_checks(seconds, of)
-        each = {f"{name}, s": statistics.median(values) / counts[name] for name, values in seconds.items()}
-        step = each["bare step, s"]
+        if "mcdal" in shares:
+            judged += heads_checks(shares, of)
+        found += [replace(each, detail=f"{repetitions} turns") for each in judged]
+        step = bare["bare step, s"] * statistics.median(shares["train"])
         keeps = "the source alone, one worker" if workers else "the source alone"
         found.append(
             Check(f"a step over what feeds it, wall, {of}", step / fed, 1.0, "at least", detail=f"{keeps}: {fed:.4f} s")
         )
-        medians[source] = {**each, "feeding a batch, wall s": fed}
+        in_bare = {f"{name}, in bare ones": statistics.median(values) for name, values in shares.items()}
+        medians[source] = {**in_bare, **bare, "feeding a batch, wall s": fed}
     return found, medians
+
+
+def turns(sides: Sides, heads: Mapping[str, Mapping[str, Any]], repetitions: int) -> tuple[Seconds, dict[str, float]]:
+    """Of each turn the engine's steps and batches in bare ones; and how many seconds these take."""
+    work = {"train": lambda: sides.train("random"), "measure": sides.measure}
+    work |= {name: partial(sides.train, "mcdal", **settings) for name, settings in heads.items()}
+    shares: Seconds = {name: [] for name in work}
+    bare: Seconds = {"bare step, s": [], "bare forward, s": []}
+    for repetition in range(1 + repetitions):  # the first warms up
+        for name, once in work.items():
+            gc.collect()
+            turn = once()
+            if repetition:
+                shares[name].append(sides.share(turn))
+                bare["bare forward, s" if name == "measure" else "bare step, s"] += [b for _, b in turn.pairs]
+    shares["bare"] = [1.0] * repetitions
+    return shares, {name: statistics.median(values) for name, values in bare.items()}
 
 
 def heads_checks(seconds: Seconds, of: str) -> list[Check]:
@@ -219,19 +252,24 @@ def heads_checks(seconds: Seconds, of: str) -> list[Check]:
     ]
 
 
+def turns_of(network: str, repetitions: int) -> int:
+    """Of the paper's network, which needs seconds for each step, a quarter."""
+    return max(3, repetitions // 4) if network == "resnet18_w64" else repetitions
+
+
 def checks(quick: bool) -> list[Check]:
     """The small network over all sources (quick), or the paper's too."""
     torch.set_num_threads(1)
     images = Images32(4_000 if quick else 33_000)
     networks = ["resnet10_w8"] if quick else ["resnet10_w8", "resnet18_w64"]
-    turns = 12 if quick else 28
-    return [c for name in networks for c in measured(name, SOURCES, images, turns, quick)[0]]
+    repetitions = 4 if quick else 12
+    return [c for name in networks for c in measured(name, SOURCES, images, turns_of(name, repetitions), quick)[0]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with CIFAR-10; without it, synthetic images")
-    parser.add_argument("--repetitions", type=int, default=28, help="turns; with workers a fifth")
+    parser.add_argument("--repetitions", type=int, default=12, help="turns; of the paper's network a quarter")
     parser.add_argument("--images", type=int, default=33_000)
     parser.add_argument("--networks", nargs="*", default=["resnet10_w8", "resnet18_w64"], choices=list(NETWORKS))
     parser.add_argument("--sources", nargs="*", default=list(SOURCES), choices=SOURCES)
@@ -243,7 +281,8 @@ def main() -> None:
     found: list[Check] = []
     medians: dict[str, object] = {}
     for network in given.networks:
-        more, medians[network] = measured(network, tuple(given.sources), images, given.repetitions)
+        repetitions = turns_of(network, given.repetitions)
+        more, medians[network] = measured(network, tuple(given.sources), images, repetitions)
         found += more
         command = (
             f"python benchmarks/overhead.py --repetitions {given.repetitions} --images {given.images}"
