@@ -74,7 +74,7 @@ def landed() -> dict[str, Check]:
 
 def as_landed(check: Check, before: Check | None) -> bool:
     """Whether the committed value misses the bound too, and this one is no worse by more than noise."""
-    if before is None or before.holds:
+    if before is None or before.met:
         return False
     worse = check.value / before.value if check.must_be == "at most" else before.value / check.value
     return worse <= 1 + max(min(max(check.noise, before.noise), NOISE), SLACK)

@@ -49,6 +49,11 @@ class Check:
     detail: str = ""
 
     @property
+    def met(self) -> bool:
+        """Whether the bound is met, whatever the noise."""
+        return self._within(0.0)
+
+    @property
     def holds(self) -> bool:
         """Whether the bound is met, or missed by no more than the noise, of which NOISE is taken at most."""
         return self._within(min(self.noise, NOISE))

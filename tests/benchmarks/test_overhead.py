@@ -19,7 +19,7 @@ def tiny(monkeypatch):
     "source", [pytest.param(s, marks=pytest.mark.slow) if s == "jpegs" else s for s in overhead.SOURCES]
 )
 def test_each_source(tiny, source):
-    found, medians = overhead.measured("tiny", (source,), overhead.Images32(1_300), 1, quick=True)
+    found, medians = overhead.measured("tiny", (source,), overhead.Images32(1_300), 1)
     names = [check.name.split(",")[0] for check in found]
     assert names[-1] == "a step over what feeds it"
     assert {"train over bare step", "measure over bare forward"} <= set(names)
